@@ -1,0 +1,14 @@
+"""Experiments as YAML files: the schema, and loading with errors one can act on."""
+
+from segkit.config.load import dump_config, load_config, parse_config
+from segkit.config.schema import Config, DataConfig, ModelConfig, TrainConfig
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "ModelConfig",
+    "TrainConfig",
+    "dump_config",
+    "load_config",
+    "parse_config",
+]

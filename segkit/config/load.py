@@ -1,0 +1,206 @@
+"""Load an experiment's YAML file; every mistake is told with file, line, key and nearest key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from segkit.config.schema import Config
+from segkit.errors import UserError
+
+Lines = dict[tuple[str | int, ...], str]  # path of a key -> "file:line" or the override it is from
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read and check an experiment.
+
+    Args:
+        path: of a YAML file.
+        overrides: `a.b=c` each, replacing or adding one value; `c` is read as YAML.
+
+    Raises:
+        UserError: no such file, broken YAML, an unknown key or an unfit value, all told at once.
+    """
+    path = Path(path)
+    data, lines = read_yaml(path)
+    for override in overrides:
+        _apply(override, data, lines)
+    data.setdefault("run_dir", f"runs/{path.stem}")
+    return _validate(Config, data, lines, str(path))
+
+
+def parse_config(data: Mapping[str, Any], source: str) -> Config:
+    """Check an experiment that is already a mapping, for example from a checkpoint."""
+    return _validate(Config, dict(data), {}, source)
+
+
+def dump_config(config: Config) -> str:
+    """Write an experiment as YAML, every default spelled out; loading it gives the same config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
+    """Read a YAML mapping and where each of its keys stands.
+
+    Raises:
+        UserError: no such file, not YAML, not a mapping, or a key given twice.
+    """
+    if not path.is_file():
+        siblings = [str(p) for p in sorted(path.parent.glob("*.yaml"))]
+        nearest = difflib.get_close_matches(str(path), siblings, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise UserError(f"{path} is not a file{hint}")
+    try:
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise UserError(f"{path}{line}: cannot be read as YAML: {problem}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: must hold a mapping of keys to values")
+    lines: Lines = {}
+    _record_lines(root, (), str(path), lines)
+    return data, lines
+
+
+def _record_lines(
+    node: yaml.Node | None, at: tuple[str | int, ...], file: str, lines: Lines
+) -> None:
+    """Note where each key and list item stands; YAML itself would let a second one win."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*at, key.value)
+            where = f"{file}:{key.start_mark.line + 1}"
+            if here in lines:
+                raise UserError(f"{where}: {_dotted(here)} is given twice, first at {lines[here]}")
+            lines[here] = where
+            _record_lines(value, here, file, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            lines[(*at, index)] = f"{file}:{value.start_mark.line + 1}"
+            _record_lines(value, (*at, index), file, lines)
+
+
+def _apply(override: str, data: dict[str, Any], lines: Lines) -> None:
+    """Put the value of `a.b=c` into nested `data`."""
+    key, equals, text = override.partition("=")
+    path = tuple(key.strip().split("."))
+    if not equals or not all(path):
+        raise UserError(f"--set {override}: write it as key.path=value, e.g. train.epochs=3")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: the value cannot be read as YAML") from error
+    if isinstance(value, (bool, int, float)):
+        value = text.strip()  # the field's own type decides, so that run_dir=2024 stays a name
+    for depth, part in enumerate(path[:-1]):
+        if not isinstance(data.get(part, {}), dict):
+            raise UserError(f"--set {override}: {_dotted(path[: depth + 1])} is not a section")
+        data = data.setdefault(part, {})
+    data[path[-1]] = value
+    for known in [k for k in lines if k[: len(path)] == path]:
+        del lines[known]
+    lines[path] = f"--set {override}"
+
+
+def _validate(schema: type[Config], data: dict[str, Any], lines: Lines, source: str) -> Config:
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        messages = [_explain(e, schema, data, lines, source) for e in error.errors()]
+        raise UserError("\n".join(dict.fromkeys(messages))) from error
+
+
+def _explain(
+    error: ErrorDetails, schema: type[BaseModel], data: dict[str, Any], lines: Lines, source: str
+) -> str:
+    """Turn one of pydantic's errors into a sentence with the place and the way out."""
+    path, section = _follow(error["loc"], schema, data)
+    value = error["input"]
+    if error["type"] == "extra_forbidden":
+        return _unknown_key(path, list(section.model_fields), lines, source)
+    if error["type"] == "union_tag_not_found":  # `name`, by which a section is chosen
+        if isinstance(value, dict):
+            for key in difflib.get_close_matches("name", value, n=1):
+                return _unknown_key((*path, key), ["name"], lines, source)
+        return f"{_place(path, lines, source)}: {_dotted(path)} needs a key 'name'"
+    if error["type"] == "missing":
+        return f"{_place(path[:-1], lines, source)}: {_dotted(path)} is missing; add it"
+    if error["type"] == "union_tag_invalid":
+        expected = error["ctx"]["expected_tags"].replace("'", "")
+        return _unfit((*path, "name"), value["name"], expected.split(", "), lines, source)
+    if error["type"] == "literal_error":
+        options = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        return _unfit(path, value, options, lines, source)
+    reason = error["msg"][0].lower() + error["msg"][1:]
+    return f"{_place(path, lines, source)}: {_dotted(path)} is {value!r}: {reason}"
+
+
+def _unknown_key(
+    path: tuple[str | int, ...], known: list[str], lines: Lines, source: str
+) -> str:
+    nearest = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
+    hint = f"did you mean '{nearest[0]}'?" if nearest else f"known here: {', '.join(known)}"
+    return f"{_place(path, lines, source)}: {_dotted(path)} is an unknown key; {hint}"
+
+
+def _unfit(
+    path: tuple[str | int, ...], value: Any, options: list[str], lines: Lines, source: str
+) -> str:
+    nearest = difflib.get_close_matches(str(value), options, n=1)
+    hint = f"did you mean '{nearest[0]}'? " if nearest else ""
+    place = _place(path, lines, source)
+    return f"{place}: {_dotted(path)} is {value!r}; {hint}Known: {', '.join(options)}"
+
+
+def _follow(
+    loc: tuple[str | int, ...], schema: type[BaseModel], data: Any
+) -> tuple[tuple[str | int, ...], type[BaseModel]]:
+    """Give the path of an error in the file, and the section of the schema that holds its key.
+
+    Where a section is chosen by its `name`, pydantic puts that name into the path; the file
+    has no such level.
+    """
+    path: list[str | int] = []
+    section = schema
+    for part in loc:
+        if isinstance(data, dict) and part == data.get("name") and part not in data:
+            choices = get_args(schema.model_fields[str(path[-1])].annotation)
+            section = next(c for c in choices if _is_named(c, part))
+            schema = section
+            continue
+        path.append(part)
+        section = schema
+        field = schema.model_fields.get(str(part))
+        if field and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            schema = field.annotation
+        if isinstance(data, Mapping):
+            data = data.get(part)
+        elif isinstance(data, Sequence) and isinstance(part, int):
+            data = data[part]
+    return tuple(path), section
+
+
+def _is_named(section: type[BaseModel], name: str | int) -> bool:
+    return name in get_args(section.model_fields["name"].annotation)
+
+
+def _place(path: tuple[str | int, ...], lines: Lines, source: str) -> str:
+    """Name the line of a key, or of the nearest section around it that has one."""
+    for end in range(len(path), 0, -1):
+        if path[:end] in lines:
+            return lines[path[:end]]
+    return source
+
+
+def _dotted(path: Sequence[str | int]) -> str:
+    return ".".join(str(part) for part in path)

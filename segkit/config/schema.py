@@ -1,0 +1,164 @@
+"""What may stand in an experiment's YAML file, with types, bounds and defaults.
+
+What a decoder can be told stands in its constructor alone: its keyword options become the keys
+under `model.decoder`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from functools import reduce
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from segkit.blocks import NormName
+from segkit.decoders import DECODERS
+from segkit.encoders import ENCODERS
+
+
+class Section(BaseModel):
+    """A frozen mapping in which an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EncoderConfig(Section):
+    """`model.encoder`: which VGG, and what it starts from."""
+
+    name: Literal[tuple(ENCODERS)]  # type: ignore[valid-type]
+    weights: str | None = None  # null, imagenet, or a .pth, .pt or .safetensors file
+    norm: NormName | None = None  # null: as the name says, batch norm for *_bn
+    pool: Literal["max", "avg"] = "max"
+    width: float = Field(1.0, gt=0)  # multiplies every channel count
+    checkpointing: bool = False  # recompute activations in backward: less memory, more time
+    frozen_stages: int = Field(0, ge=0, le=5)
+
+
+# What the builder, not the constructor, does for a decoder.
+BUILDER_OPTIONS: dict[str, dict[str, Any]] = {
+    "fcn": {"classifier_weights": (str | None, None)},  # null, imagenet, or a file
+}
+
+
+def _decoder_section(name: str, decoder: type) -> type[Section]:
+    """Turn the keyword options of a decoder's constructor into a section of the schema."""
+    hints = get_type_hints(decoder.__init__)  # type: ignore[misc]
+    options: dict[str, Any] = {
+        p.name: (hints[p.name], p.default)
+        for p in inspect.signature(decoder).parameters.values()
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    options |= BUILDER_OPTIONS.get(name, {})
+    return create_model(
+        f"{decoder.__name__}Config", __base__=Section, name=(Literal[name], ...), **options
+    )
+
+
+DECODER_SECTIONS = [_decoder_section(name, decoder) for name, decoder in DECODERS.items()]
+DecoderConfig: Any = Annotated[
+    reduce(operator.or_, DECODER_SECTIONS),  # type: ignore[arg-type]
+    Field(discriminator="name"),
+]
+
+
+class ModelConfig(Section):
+    """`model`: what determines the network, next to the number of classes."""
+
+    in_channels: int = Field(3, ge=1)
+    encoder: EncoderConfig
+    decoder: DecoderConfig
+
+
+class DataConfig(Section):
+    """`data`: which images, and what happens to them on the way to the network."""
+
+    card: str  # path of a dataset card
+    root: str | None = None  # where the data lies; null: where the card says
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # per channel, of images scaled to 0 ... 1
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    train_transforms: tuple[dict[str, dict[str, Any] | None], ...] = ()  # albumentations, in order
+    eval_transforms: tuple[dict[str, dict[str, Any] | None], ...] = ()
+    batch_size: int = Field(8, ge=1)
+    workers: int = Field(2, ge=0)  # processes that load and augment
+
+
+class CrossEntropyConfig(Section):
+    """`loss`: mean over the pixels that are not void."""
+
+    name: Literal["cross_entropy"] = "cross_entropy"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+class SGDConfig(Section):
+    """`train.optimizer` with name sgd."""
+
+    name: Literal["sgd"]
+    lr: float = Field(gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(0.0, ge=0)  # spares norms and biases
+    encoder_lr_factor: float = Field(1.0, gt=0)  # below 1 for a pretrained encoder
+
+
+class AdamConfig(Section):
+    """`train.optimizer` with name adam or adamw."""
+
+    name: Literal["adam", "adamw"]
+    lr: float = Field(gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(0.0, ge=0)  # spares norms and biases
+    encoder_lr_factor: float = Field(1.0, gt=0)  # below 1 for a pretrained encoder
+
+
+class ConstantConfig(Section):
+    """`train.schedule` with name constant."""
+
+    name: Literal["constant"]
+    warmup_epochs: float = Field(0.0, ge=0)  # from zero, linearly
+
+
+class CosineConfig(Section):
+    """`train.schedule` with name cosine: half a cosine down to zero."""
+
+    name: Literal["cosine"]
+    warmup_epochs: float = Field(0.0, ge=0)
+
+
+class PolyConfig(Section):
+    """`train.schedule` with name poly: (1 - progress) ** power."""
+
+    name: Literal["poly"]
+    warmup_epochs: float = Field(0.0, ge=0)
+    power: float = Field(0.9, gt=0)
+
+
+class OneCycleConfig(Section):
+    """`train.schedule` with name onecycle: cosine up from lr / 25, cosine down to zero."""
+
+    name: Literal["onecycle"]
+    peak: float = Field(0.3, gt=0, lt=1)  # share of the run at which lr is reached
+
+
+class TrainConfig(Section):
+    """`train`: the recipe."""
+
+    epochs: int = Field(ge=1)
+    loss: CrossEntropyConfig = CrossEntropyConfig()
+    optimizer: Annotated[SGDConfig | AdamConfig, Field(discriminator="name")]
+    schedule: Annotated[
+        ConstantConfig | CosineConfig | PolyConfig | OneCycleConfig, Field(discriminator="name")
+    ] = ConstantConfig(name="constant")
+    samples: int = Field(4, ge=0)  # validation images drawn as overlays each time the score rises
+
+
+class Config(Section):
+    """A whole experiment."""
+
+    run_dir: str = Field(min_length=1)  # default: runs/<name of the file>
+    seed: int = Field(0, ge=0)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # of convolutions; loss is fp32
+    data: DataConfig
+    model: ModelConfig
+    train: TrainConfig

@@ -1,0 +1,570 @@
+"""Camera, canvas and painters of everything that stands in a drawn street."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+SKY, BUILDING, ROAD, PAVEMENT, TREE, CAR, PERSON, POLE = range(8)
+
+OVERSAMPLING = 3  # odd, so that the middle subpixel of a block lies on the centre of its pixel
+FRAME = (120 * OVERSAMPLING, 160 * OVERSAMPLING)
+NEAR = 0.7  # metres; whatever comes closer to the camera is cut off
+
+Colour = Sequence[float]
+
+
+def noise(rng: np.random.Generator, shape: tuple[int, int], *cells: int) -> np.ndarray:
+    """Smooth random field of unit variance or so; `cells` are its grain counts along the width."""
+    height, width = shape
+    total = np.zeros(shape, np.float32)
+    for count in cells:
+        grid = rng.standard_normal((max(2, round(count * height / width)), count))
+        total += cv2.resize(grid.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    return total / len(cells) ** 0.5
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Pinhole camera in a world with x to the right, y up and z along the street (metres)."""
+
+    focal: float
+    position: np.ndarray
+    rotation: np.ndarray
+
+    def view(self, points: np.ndarray) -> np.ndarray:
+        """World points (N, 3) seen from the camera; the third column is the depth."""
+        return (np.asarray(points, float) - self.position) @ self.rotation.T
+
+    def pixels(self, view: np.ndarray) -> np.ndarray:
+        """Points in front of the camera (N, 3) as (x, y) in the oversampled frame."""
+        centre = np.array([FRAME[1] / 2, FRAME[0] / 2])
+        return centre + self.focal * view[:, :2] / view[:, 2:] * (1, -1)
+
+    def ground_homography(self) -> np.ndarray:
+        """The 3 x 3 map from (x, z, 1) on the ground to homogeneous pixels."""
+        f, (height, width) = self.focal, FRAME
+        matrix = np.array([[f, 0, width / 2], [0, -f, height / 2], [0, 0, 1]])
+        shift = -self.rotation @ self.position
+        return matrix @ np.stack([self.rotation[:, 0], self.rotation[:, 2], shift], axis=1)
+
+
+@dataclass(frozen=True)
+class Light:
+    """Sun and air: `sun` points to the sun, haze takes 63 % of a colour at `visibility` metres."""
+
+    sun: np.ndarray
+    strength: float
+    haze: np.ndarray
+    visibility: float
+
+    def shade(self, normal: np.ndarray) -> float:
+        """Brightness of a surface with this unit normal."""
+        facing = max(0.0, float(normal @ self.sun))
+        return 0.78 + self.strength * (0.45 * facing - 0.14)
+
+    def through_air(self, colour: Colour | np.ndarray, depth: float | np.ndarray) -> np.ndarray:
+        """The colour as it arrives from `depth` metres away; the two broadcast."""
+        clear = np.exp(-np.asarray(depth, np.float32) / self.visibility)[..., None]
+        return np.clip(np.asarray(colour, np.float32) * clear + self.haze * (1 - clear), 0, 255)
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """An image and its label mask, always painted together, from far to near."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    camera: Camera
+    light: Light
+
+    def polygon(
+        self, points: np.ndarray, colour: Colour, label: int | None, shade: float = 1.0
+    ) -> None:
+        """Fill a world polygon (N, 3); label None paints over a surface without renaming it."""
+        view = clip_near(self.camera.view(points))
+        if len(view) >= 3:
+            tint = np.asarray(colour, float) * shade
+            self.fill(self.camera.pixels(view), tint, label, float(view[:, 2].mean()))
+
+    def fill(self, pixels: np.ndarray, colour: Colour, label: int | None, depth: float) -> None:
+        """Fill a polygon given in pixels of the frame."""
+        corners = [np.round(np.asarray(pixels) * 16).astype(np.int32)]
+        cv2.fillPoly(self.image, corners, self.light.through_air(colour, depth).tolist(), shift=4)
+        if label is not None:
+            cv2.fillPoly(self.mask, corners, label, shift=4)
+
+    def line(
+        self, pixels: np.ndarray, colour: Colour, width: float, label: int | None, depth: float
+    ) -> None:
+        """Draw a round-ended polyline given in pixels of the frame."""
+        corners, thick = [np.round(pixels).astype(np.int32)], max(1, round(width))
+        tint = self.light.through_air(colour, depth).tolist()
+        cv2.polylines(self.image, corners, False, tint, thick)
+        if label is not None:
+            cv2.polylines(self.mask, corners, False, label, thick)
+
+    def paste(self, patch: np.ndarray, where: np.ndarray, left: int, top: int, label: int) -> None:
+        """Copy a patch (h, w, 3) with its top left corner at (left, top), where `where` is set."""
+        height, width = where.shape
+        rows = slice(max(0, top), max(0, min(FRAME[0], top + height)))
+        columns = slice(max(0, left), max(0, min(FRAME[1], left + width)))
+        inner = (
+            slice(rows.start - top, max(rows.start, rows.stop) - top),
+            slice(columns.start - left, max(columns.start, columns.stop) - left),
+        )
+        if where[inner].size:
+            seen = where[inner].astype(bool)
+            np.copyto(self.image[rows, columns], patch[inner], where=seen[..., None])
+            self.mask[rows, columns][seen] = label
+
+    def texture(self, corners: np.ndarray, texture: np.ndarray, label: int) -> None:
+        """Stretch a texture onto a world quad: top left, top right, bottom right, bottom left."""
+        target = self.camera.pixels(self.camera.view(corners))
+        low = np.clip(np.floor(target.min(0)), 0, (FRAME[1], FRAME[0])).astype(int)
+        high = np.clip(np.ceil(target.max(0)) + 1, 0, (FRAME[1], FRAME[0])).astype(int)
+        width, height = (high - low).tolist()
+        if width <= 0 or height <= 0:
+            return
+        h, w = texture.shape[:2]
+        source = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32)
+        target = (target - low).astype(np.float32)
+        warp = cv2.getPerspectiveTransform(source, target)
+        patch = cv2.warpPerspective(
+            texture, warp, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        inside = np.zeros((height, width), np.uint8)
+        cv2.fillConvexPoly(inside, np.round(target * 16).astype(np.int32), 1, shift=4)
+        self.paste(patch, inside, int(low[0]), int(low[1]), label)
+
+
+def clip_near(view: np.ndarray) -> np.ndarray:
+    """Cut the part of a polygon that lies closer than NEAR (Sutherland and Hodgman's way)."""
+    kept = []
+    for start, end in zip(view, np.roll(view, -1, axis=0), strict=True):
+        if start[2] >= NEAR:
+            kept.append(start)
+        if (start[2] >= NEAR) != (end[2] >= NEAR):
+            kept.append(start + (end - start) * (NEAR - start[2]) / (end[2] - start[2]))
+    return np.array(kept).reshape(-1, 3)
+
+
+class Thing(Protocol):
+    """What can stand in a street: it has a depth, casts shadows and paints itself."""
+
+    @property
+    def z(self) -> float:
+        """Distance along the street at which it is sorted."""
+
+    def shadow(self) -> tuple[np.ndarray, float, float]:
+        """Footprint (N, 2) in (x, z), and the lowest and highest height that keeps out the sun."""
+
+    def paint(self, canvas: Canvas, rng: np.random.Generator) -> None:
+        """Draw image and labels."""
+
+
+@dataclass(frozen=True)
+class Facade:
+    """The look of a building; all its walls share it."""
+
+    kind: str  # brick, plaster or glass
+    colour: Colour
+    trim: Colour
+    pane: Colour
+    window: tuple[float, float]  # share of the bay's width and of the floor's height
+    bay: float
+    floor: float
+
+    @classmethod
+    def random(cls, rng: np.random.Generator) -> Facade:
+        """Pick a look."""
+        kind = str(rng.choice(["plaster", "brick", "glass"], p=[0.5, 0.32, 0.18]))
+        palette = {
+            "plaster": [(200, 190, 168), (150, 150, 150), (186, 158, 120), (118, 114, 110),
+                        (206, 202, 196), (160, 122, 100), (140, 150, 164), (130, 140, 118)],
+            "brick": [(142, 78, 62), (120, 82, 68), (164, 112, 88), (98, 90, 86)],
+            "glass": [(112, 140, 168), (146, 168, 190), (92, 112, 130)],
+        }[kind]  # fmt: skip
+        colour = np.array(palette[rng.integers(len(palette))]) * rng.uniform(0.8, 1.12)
+        colour = colour + rng.normal(0, 6, 3)
+        pane = np.array([52, 60, 70]) + rng.uniform(0, 1) * np.array([70, 85, 100])
+        share = (0.9, 0.8) if kind == "glass" else (rng.uniform(0.35, 0.65), rng.uniform(0.45, 0.6))
+        trim = colour * rng.choice([0.72, 1.2])
+        return cls(kind, colour, trim, pane, share, rng.uniform(1.7, 3), rng.uniform(2.8, 3.4))
+
+    def texture(self, rng: np.random.Generator, length: float, height: float) -> np.ndarray:
+        """A wall of length x height metres as float image, uint8 range, ground at the bottom."""
+        scale = min(16.0, 200 / max(length, height))
+        size = (max(8, round(height * scale)), max(8, round(length * scale)))
+        grain = 1 + 0.05 * noise(rng, size, 3, 40)
+        wall = np.asarray(self.colour, np.float32) * grain[..., None]
+        if self.kind == "brick":
+            wall[:: max(2, round(scale * 0.25))] *= 0.86
+        bays = max(1, round(length / self.bay))
+        floors = max(1, round(height / self.floor))
+        for floor in range(floors):
+            for bay in range(bays):
+                self._window(wall, rng, (bay / bays, floor / floors, 1 / bays, 1 / floors))
+        self._trim(wall, rng, bays, floors)
+        return np.clip(wall, 0, 255)
+
+    def _window(
+        self, wall: np.ndarray, rng: np.random.Generator, cell: tuple[float, float, float, float]
+    ) -> None:
+        height, width = wall.shape[:2]
+        x, y = (cell[0] + cell[2] / 2) * width, (cell[1] + cell[3] * 0.45) * height
+        half = self.window[0] * cell[2] * width / 2, self.window[1] * cell[3] * height / 2
+        left, right = round(x - half[0]), max(round(x - half[0]) + 1, round(x + half[0]))
+        top, bottom = round(y - half[1]), max(round(y - half[1]) + 1, round(y + half[1]))
+        base = self.colour if self.kind == "glass" else self.pane
+        pane = np.asarray(base, np.float32) * rng.uniform(0.75, 1.15)
+        if self.kind != "glass":
+            wall[max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1] = self.trim
+        rows = wall[top:bottom, left:right].shape[0]
+        wall[top:bottom, left:right] = pane * np.linspace(1.15, 0.85, rows)[:, None, None]
+
+    def _trim(self, wall: np.ndarray, rng: np.random.Generator, bays: int, floors: int) -> None:
+        """Cornices, pilasters and drainpipes: thin upright lines that are no poles."""
+        height, width = wall.shape[:2]
+        wall[: max(1, height // 40)] = self.trim
+        for bay in range(1, bays):
+            if rng.random() < (0.6 if self.kind == "glass" else 0.25):
+                wall[:, round(bay * width / bays)] = np.asarray(self.trim) * rng.uniform(0.7, 1.1)
+        if rng.random() < 0.5:  # a shop front
+            top = height - round(0.75 * height / floors)
+            wall[top : height - 2, 2:-2] *= 0.25
+            wall[top : height - 2, 2:-2] += 0.75 * np.asarray(self.pane) * rng.uniform(0.6, 1.2)
+            wall[top - 2 : top] = rng.uniform(40, 220, 3)
+            wall[top : height - 2, :: max(3, width // bays)] = self.trim
+
+
+def paint_wall(
+    canvas: Canvas, rng: np.random.Generator, look: Facade, ends: np.ndarray, height: float
+) -> None:
+    """Paint an upright wall between two ground points (2, 2) in (x, z), left end first."""
+    along = ends[1] - ends[0]
+    length = float(np.hypot(*along))
+    normal = np.array([along[1], 0, -along[0]]) / length
+    texture = look.texture(rng, length, height) * canvas.light.shade(normal)
+    (x0, z0), (x1, z1) = ends
+    quad = np.array([[x0, height, z0], [x1, height, z1], [x1, 0, z1], [x0, 0, z0]])
+    depth = np.linspace(z0, z1, texture.shape[1], dtype=np.float32)
+    texture = canvas.light.through_air(texture, depth).astype(np.uint8)
+    canvas.texture(quad, texture, BUILDING)
+
+
+@dataclass(frozen=True)
+class Building:
+    """A box beside the street (side -1 left, 1 right) with its facade in the plane `x`."""
+
+    side: int
+    x: float
+    z: float
+    length: float
+    height: float
+    look: Facade
+    roof: float  # height of the pitched roof, 0 for a flat one
+
+    def shadow(self) -> tuple[np.ndarray, float, float]:
+        """The whole box."""
+        x, far = self.x + 10 * self.side, self.z + self.length
+        corners = [[self.x, self.z], [self.x, far], [x, far], [x, self.z]]
+        return np.array(corners), 0, self.height
+
+    def paint(self, canvas: Canvas, rng: np.random.Generator) -> None:
+        """Roof first, then the wall that faces the camera, then the facade on the street."""
+        near, far, deep = self.z, self.z + self.length, self.x + 9 * self.side
+        if self.roof:
+            ridge, top = self.x + 4.5 * self.side, self.height + self.roof
+            slope = [[self.x, self.height, near], [self.x, self.height, far], [ridge, top, far]]
+            colour = rng.choice([[130, 75, 60], [88, 86, 90], [110, 95, 85]])
+            canvas.polygon(np.array([*slope, [ridge, top, near]]), colour, BUILDING, 0.95)
+            gable = [[self.x, self.height, near], [ridge, top, near], [deep, self.height, near]]
+            canvas.polygon(np.array(gable), self.look.colour, BUILDING, 0.8)
+        front = np.array([[self.x, near], [deep, near]])
+        street = np.array([[self.x, near], [self.x, far]])
+        paint_wall(canvas, rng, self.look, front[:: self.side], self.height)
+        paint_wall(canvas, rng, self.look, street[:: -self.side], self.height)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A trunk and a ragged crown with gaps; `shape` is round or cone."""
+
+    x: float
+    z: float
+    height: float
+    width: float
+    trunk: float  # height at which the crown begins
+    shape: str
+    colour: Colour
+
+    def shadow(self) -> tuple[np.ndarray, float, float]:
+        """The crown as a disc between its lowest and highest third."""
+        turn = np.linspace(0, 2 * np.pi, 12)
+        disc = np.stack([np.cos(turn), np.sin(turn)], 1) * self.width * 0.4
+        rise = self.height - self.trunk
+        return disc + (self.x, self.z), self.trunk + rise * 0.2, self.trunk + rise * 0.8
+
+    def paint(self, canvas: Canvas, rng: np.random.Generator) -> None:
+        """Trunk, then the crown as a patch of noise cut at a threshold."""
+        levels = np.array([[self.x, h, self.z] for h in (0, self.trunk * 1.25, self.height)])
+        view = canvas.camera.view(levels)
+        if view[:, 2].min() < NEAR:
+            return
+        (foot, fork, top), depth = canvas.camera.pixels(view), float(view[0, 2])
+        scale = canvas.camera.focal / depth
+        thick = np.array([max(1.5, 0.13 * scale), 0])
+        trunk = [foot - thick, foot + thick, fork + thick * 0.7, fork - thick * 0.7]
+        canvas.fill(np.array(trunk), np.array([84, 70, 58]) * rng.uniform(0.7, 1.2), TREE, depth)
+        crown = (round((self.height - self.trunk) * scale) + 2, round(self.width * scale) + 2)
+        patch, where = self._crown(canvas, rng, crown)
+        patch = canvas.light.through_air(patch, depth).astype(np.uint8)
+        canvas.paste(patch, where, round(top[0] - crown[1] / 2), round(top[1]), TREE)
+
+    def _crown(
+        self, canvas: Canvas, rng: np.random.Generator, size: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        y, x = np.meshgrid(np.linspace(-1, 1, size[0]), np.linspace(-1, 1, size[1]), indexing="ij")
+        coarse, fine = noise(rng, size, 5), noise(rng, size, 11, 22)
+        reach = np.abs(x) * 2 - (y + 1) if self.shape == "cone" else x**2 + y**2 - 0.75
+        where = reach < 0.16 * coarse + 0.2 * fine
+        side = (canvas.camera.rotation @ canvas.light.sun)[0]
+        lit = 0.8 + 0.22 * canvas.light.strength * (x * side - y * 0.6)
+        lit = lit + 0.1 * coarse + 0.16 * fine
+        return np.asarray(self.colour) * np.clip(lit, 0.25, 1.5)[..., None], where
+
+
+@dataclass(frozen=True)
+class Car:
+    """A body and a cabin as two frustums; heading 0 drives away from the camera."""
+
+    x: float
+    z: float
+    heading: float
+    size: tuple[float, float, float]  # width, height, length
+    van: bool
+    colour: Colour
+
+    def _world(self, local: np.ndarray) -> np.ndarray:
+        """Points (..., 3) in (across, up, along) of the car as world points."""
+        c, s = np.cos(self.heading), np.sin(self.heading)
+        across, up, along = np.moveaxis(np.asarray(local, float), -1, 0)
+        x, z = self.x + across * c + along * s, self.z - across * s + along * c
+        return np.stack([x, up, z], -1)
+
+    def _ground(self) -> np.ndarray:
+        w, half = self.size[0] / 2, self.size[2] / 2
+        corners = [[-w, 0, -half], [w, 0, -half], [w, 0, half], [-w, 0, half]]
+        return self._world(np.array(corners))
+
+    def shadow(self) -> tuple[np.ndarray, float, float]:
+        """The ground plan up to the height of the roof."""
+        return self._ground()[:, [0, 2]], 0, self.size[1] * 0.9
+
+    def paint(self, canvas: Canvas, rng: np.random.Generator) -> None:
+        """The dark ground beneath, the body with lamps and wheels, then the cabin with windows."""
+        if canvas.camera.view(self._ground())[:, 2].min() < NEAR:
+            return
+        width, height, length = self.size
+        w, half, belt = width / 2, length / 2, height * 0.58
+        canvas.polygon(self._ground(), (34, 34, 36), None)
+        body = self._frustum((w, -half, half), (w * 0.96, -half, half), 0.2, belt)
+        ends = (-half, half * 0.75) if self.van else (-half * 0.96, half * 0.42)
+        roof = (-half, half * 0.5) if self.van else (-half * 0.72, half * 0.1)
+        cabin = self._frustum((w * 0.95, *ends), (w * 0.78, *roof), belt, height)
+        glass = canvas.light.haze * 0.3 + rng.uniform(10, 45)
+        for index, face, shade in self._visible(canvas, body):
+            canvas.polygon(face, self.colour, CAR, shade)
+            if index in (0, 2):
+                self._end(canvas, face, rear=index == 0)
+            elif index in (1, 3):
+                self._wheels(canvas, w if index == 1 else -w, half)
+        for index, face, shade in self._visible(canvas, cabin):
+            canvas.polygon(face, self.colour, CAR, shade)
+            panes = {0: [(0.1, 0.9)], 2: [(0.08, 0.92)], 1: [(0.1, 0.48), (0.54, 0.88)]}
+            for left, right in panes.get(1 if index == 3 else index, []):
+                canvas.polygon(inset(face, left, right, 0.12, 0.86), glass, CAR)
+
+    def _frustum(
+        self,
+        low: tuple[float, float, float],
+        high: tuple[float, float, float],
+        y0: float,
+        y1: float,
+    ) -> np.ndarray:
+        """Eight world corners from two rectangles given as (half width, rear, front)."""
+        corners = [
+            [side * w, y, end]
+            for (w, rear, front), y in ((low, y0), (high, y1))
+            for side, end in ((-1, rear), (1, rear), (1, front), (-1, front))
+        ]
+        return self._world(np.array(corners))
+
+    def _visible(self, canvas: Canvas, corners: np.ndarray) -> list[tuple[int, np.ndarray, float]]:
+        """Faces turned to the camera: 0 rear, 1 right, 2 front, 3 left, 4 top."""
+        sides = [[i, (i + 1) % 4, (i + 1) % 4 + 4, i + 4] for i in range(4)]
+        found = []
+        for index, order in enumerate([*sides, [4, 5, 6, 7]]):
+            face = corners[order]
+            normal = np.cross(face[1] - face[0], face[3] - face[0])
+            normal /= np.linalg.norm(normal)
+            normal *= np.sign(normal @ (face.mean(0) - corners.mean(0)))
+            if normal @ (canvas.camera.position - face.mean(0)) > 0:
+                found.append((index, face, canvas.light.shade(normal)))
+        return found
+
+    def _end(self, canvas: Canvas, face: np.ndarray, *, rear: bool) -> None:
+        lamp = (190, 36, 30) if rear else (236, 232, 205)
+        for left, right in ((0.03, 0.2), (0.8, 0.97)):
+            canvas.polygon(inset(face, left, right, 0.5, 0.8), lamp, CAR)
+        canvas.polygon(inset(face, 0.36, 0.64, 0.3, 0.48), (214, 210, 196), CAR)
+        canvas.polygon(inset(face, 0.0, 1.0, 0.0, 0.14), (46, 46, 48), CAR)
+        for left, right in ((0.04, 0.18), (0.82, 0.96)):
+            canvas.polygon(inset(face, left, right, -0.28, 0.0), (26, 26, 28), CAR)
+
+    def _wheels(self, canvas: Canvas, across: float, half: float) -> None:
+        turn = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+        for along in (-0.62 * half, 0.62 * half):
+            for radius, colour in ((0.34, (28, 28, 30)), (0.18, (140, 140, 145))):
+                y, z = 0.34 + radius * np.sin(turn), along + radius * np.cos(turn)
+                wheel = np.stack([np.full(12, across), y, z], 1)
+                canvas.polygon(self._world(wheel), colour, CAR)
+
+
+def inset(face: np.ndarray, left: float, right: float, low: float, high: float) -> np.ndarray:
+    """A part of a quad (corners around it, bottom edge first), given in shares of its sides."""
+    shares = [(left, low), (right, low), (right, high), (left, high)]
+    lower, upper = face[1] - face[0], face[2] - face[3]
+    starts = [(face[0] + u * lower, face[3] + u * upper, v) for u, v in shares]
+    return np.array([a + (b - a) * v for a, b, v in starts])
+
+
+@dataclass(frozen=True)
+class Person:
+    """A walking figure, drawn upright in the plane of the picture."""
+
+    x: float
+    z: float
+    height: float
+    jacket: Colour
+    trousers: Colour
+    stride: float  # half the distance of the feet as a share of the height
+    coat: bool
+
+    def shadow(self) -> tuple[np.ndarray, float, float]:
+        """A narrow block."""
+        corners = [[-0.22, -0.1], [0.22, -0.1], [0.22, 0.1], [-0.22, 0.1]]
+        return np.array(corners) + (self.x, self.z), 0, self.height
+
+    def paint(self, canvas: Canvas, rng: np.random.Generator) -> None:
+        """Legs, far arm, torso or coat, near arm, head and hair, perhaps a bag."""
+        view = canvas.camera.view(np.array([[self.x, 0, self.z], [self.x, self.height, self.z]]))
+        if view[:, 2].min() < NEAR:
+            return
+        foot, head = canvas.camera.pixels(view)
+        depth, size = float(view[0, 2]), float(np.hypot(*(head - foot)))
+        up = head - foot
+        across = np.array([-up[1], up[0]])
+
+        def at(*places: tuple[float, float]) -> np.ndarray:
+            return np.array([foot + up * y + across * x for x, y in places])
+
+        dark = np.asarray(self.jacket) * 0.75
+        skin = np.array([206, 160, 130]) * rng.uniform(0.45, 1.1)
+        leg, arm = max(2.5, 0.105 * size), max(2.0, 0.075 * size)
+        swing = self.stride * rng.choice([-1, 1])
+        for side, shade in ((-1, 0.8), (1, 1.0)):
+            step = at((0.05 * side, 0.5), (0.05 * side + swing * side * 0.6, 0.26),
+                      (0.04 * side + swing * side, 0.03))  # fmt: skip
+            canvas.line(step, np.asarray(self.trousers) * shade, leg, PERSON, depth)
+        elbows = [(0.155 * side + swing * side * 0.4, 0.62) for side in (-1, 1)]
+        hands = [(0.13 * side + swing * side * 0.9, 0.48) for side in (-1, 1)]
+        canvas.line(at((-0.12, 0.79), elbows[0], hands[0]), dark, arm, PERSON, depth)
+        low, flare = (0.3, 0.14) if self.coat else (0.47, 0.1)
+        torso = at((-0.13, 0.82), (0.13, 0.82), (flare, low), (-flare, low))
+        canvas.fill(torso, self.jacket, PERSON, depth)
+        canvas.line(at((0.12, 0.79), elbows[1], hands[1]), dark, arm, PERSON, depth)
+        if rng.random() < 0.3:
+            bag = at((-0.06, 0.76), (0.09, 0.76), (0.09, 0.55), (-0.06, 0.55))
+            canvas.fill(bag, rng.uniform(30, 200, 3), PERSON, depth)
+        turn = np.linspace(0, 2 * np.pi, 10, endpoint=False)
+        for middle, radius, colour in ((0.93, 0.075, rng.uniform(25, 120) * np.array([1, 0.85, 0.7])),
+                                       (0.905, 0.058, skin)):  # fmt: skip
+            ring = zip(radius * np.cos(turn), middle + radius * np.sin(turn), strict=True)
+            canvas.fill(at(*ring), colour, PERSON, depth)
+
+
+@dataclass(frozen=True)
+class Pole:
+    """A lamp post, a sign post, traffic lights or a bare mast; the arm reaches over the road."""
+
+    x: float
+    z: float
+    height: float
+    kind: str  # lamp, sign, signal or mast
+    colour: Colour
+    reach: float  # signed length of the arm, 0 for none
+
+    def shadow(self) -> tuple[np.ndarray, float, float]:
+        """A strip as narrow as the post."""
+        corners = [[-0.07, -0.05], [0.07, -0.05], [0.07, 0.05], [-0.07, 0.05]]
+        return np.array(corners) + (self.x, self.z), 0, self.height
+
+    def paint(self, canvas: Canvas, rng: np.random.Generator) -> None:
+        """The post is never thinner than one pixel of the picture, nor thicker than three."""
+        tip = [self.x + self.reach, self.height + 0.15, self.z]
+        points = [[self.x, 0, self.z], [self.x, self.height, self.z], tip]
+        view = canvas.camera.view(np.array(points))
+        if view[:, 2].min() < NEAR:
+            return
+        (foot, top, end), depth = canvas.camera.pixels(view), float(view[0, 2])
+        scale = canvas.camera.focal / depth
+        # Filling includes the outline, so a polygon of width w covers w + 1 subpixels.
+        width = float(np.clip(0.14 * scale, OVERSAMPLING, 3 * OVERSAMPLING)) - 1
+        half = np.array([width / 2, 0])
+        canvas.fill(np.array([foot - half, foot + half, top + half, top - half]),
+                    self.colour, POLE, depth)  # fmt: skip
+        gleam = np.array([foot - half, foot, top, top - half])
+        canvas.fill(gleam, np.asarray(self.colour) * 1.18, POLE, depth)
+        if self.reach:
+            canvas.line(np.array([top, end]), self.colour, max(3.0, width * 0.7), POLE, depth)
+        if self.kind == "lamp":
+            head = (
+                end + np.array([[-0.35, -0.05], [0.35, -0.05], [0.3, 0.14], [-0.3, 0.14]]) * scale
+            )
+            canvas.fill(head, rng.choice([[70, 72, 75], [222, 218, 200]]), POLE, depth)
+        elif self.kind == "sign":
+            self._plate(canvas, rng, top, depth)
+        elif self.kind == "signal":
+            self._signal(canvas, rng, top, depth)
+
+    def _plate(
+        self, canvas: Canvas, rng: np.random.Generator, top: np.ndarray, depth: float
+    ) -> None:
+        radius = max(5.0, 0.36 * canvas.camera.focal / depth)
+        corners, start = ((16, 0.0), (3, np.pi / 2), (4, np.pi / 4))[rng.integers(3)]
+        turn = start + np.linspace(0, 2 * np.pi, corners, endpoint=False)
+        plate = np.stack([np.cos(turn), -np.sin(turn)], 1) * radius
+        rims = [[186, 34, 38], [30, 74, 150], [225, 190, 40]]
+        inner = [[232, 230, 226], [40, 90, 170], [235, 205, 60]]
+        look = rng.integers(3)
+        centre = top + np.array([0, radius * 0.6])
+        canvas.fill(centre + plate, rims[look], POLE, depth)
+        canvas.fill(centre + plate * 0.66, inner[look], POLE, depth)
+
+    def _signal(
+        self, canvas: Canvas, rng: np.random.Generator, top: np.ndarray, depth: float
+    ) -> None:
+        scale = max(canvas.camera.focal / depth, 14.0)
+        box = np.array([[-0.19, -0.1], [0.19, -0.1], [0.19, 0.85], [-0.19, 0.85]]) * scale
+        canvas.fill(top + box, (34, 36, 36), POLE, depth)
+        lamps = [(225, 50, 40), (235, 180, 50), (60, 205, 110)]
+        shining = int(rng.integers(3))
+        lamp = np.array([[-0.1, -0.1], [0.1, -0.1], [0.1, 0.1], [-0.1, 0.1]]) * scale
+        centre = top + np.array([0, (0.08 + 0.29 * shining) * scale])
+        canvas.fill(centre + lamp, lamps[shining], POLE, depth)

@@ -1,0 +1,192 @@
+"""Ways to climb: modules with one call, `up(x, size, indices)`, that change only the resolution.
+
+Each multiplies the resolution by exactly its factor, then pads or crops at the bottom and right
+to `size`. None changes the number of channels, so any of them can stand where another stood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segkit.errors import UserError, unknown_name
+from segkit.features import Size, fit
+
+InterpolationMode = Literal["nearest", "bilinear", "bicubic"]
+
+
+def _restored(
+    x: Tensor, size: Size | None, factor: int, mode: Literal["constant", "replicate"]
+) -> Tensor:
+    """Bring an upsampled map to the recorded size, which is less than one cell away."""
+    if size is None:
+        return x
+    if any(abs(a - b) >= factor for a, b in zip(x.shape[-2:], size, strict=True)):
+        raise UserError(
+            f"upsampling x{factor} gave {tuple(x.shape[-2:])} but {tuple(size)} is to be restored; "
+            f"sizes may differ by less than {factor}: pass the size recorded before pooling"
+        )
+    return fit(x, size, mode)
+
+
+class Interpolate(nn.Module):
+    """Interpolation by a fixed factor, half-pixel centres (`align_corners=False`).
+
+    Args:
+        mode: nearest, bilinear or bicubic.
+        factor: how many times finer the result is.
+
+    Shape: `(N, C, H, W)` to `(N, C, *size)`, or `(N, C, factor * H, factor * W)` without a size.
+
+    >>> Interpolate("bilinear")(torch.ones(1, 8, 5, 5), size=(11, 10)).shape
+    torch.Size([1, 8, 11, 10])
+    """
+
+    def __init__(self, mode: InterpolationMode = "bilinear", factor: int = 2) -> None:
+        super().__init__()
+        if mode not in ("nearest", "bilinear", "bicubic"):
+            raise unknown_name("interpolation mode", mode, ("nearest", "bilinear", "bicubic"))
+        self.mode = mode
+        self.factor = factor
+
+    def forward(self, x: Tensor, size: Size | None = None, indices: Tensor | None = None) -> Tensor:
+        """Upsample `x`; `indices` are not needed."""
+        corners = None if self.mode == "nearest" else False
+        x = F.interpolate(x, scale_factor=self.factor, mode=self.mode, align_corners=corners)
+        return _restored(x, size, self.factor, "replicate")
+
+    def extra_repr(self) -> str:
+        """Show in `print(model)`."""
+        return f"mode={self.mode}, factor={self.factor}"
+
+
+class BedOfNails(nn.Module):
+    """Each value goes to the top-left corner of its 2x2 cell, zeros elsewhere.
+
+    Shape: `(N, C, H, W)` to `(N, C, *size)`, or `(N, C, 2H, 2W)` without a size.
+    """
+
+    def forward(self, x: Tensor, size: Size | None = None, indices: Tensor | None = None) -> Tensor:
+        """Upsample `x`; `indices` are not needed."""
+        n, c, h, w = x.shape
+        nails = F.pad(x.reshape(n, c, h, 1, w, 1), (0, 1, 0, 0, 0, 1))  # N C H 2 W 2
+        return _restored(nails.reshape(n, c, 2 * h, 2 * w), size, 2, "constant")
+
+
+class MaxUnpool(nn.Module):
+    """Each value goes back to where its 2x2 max pool found it, zeros elsewhere.
+
+    Equal to `torch.nn.functional.max_unpool2d(x, indices, 2, 2, output_size=size)`, but without a
+    scatter: the winner of a 2x2 cell is one of four corners, so four masks suffice. That makes it
+    deterministic and exportable.
+
+    Shape: `x` and `indices` `(N, C, H, W)` to `(N, C, *size)`; without a size `(N, C, 2H, 2W)`.
+
+    Raises:
+        UserError: no indices, or indices of another shape than `x`.
+
+    Source: Zeiler and Fergus 2014; Badrinarayanan et al. 2017 (SegNet).
+
+    >>> x = torch.tensor([[[[1.0, 5.0], [2.0, 3.0]]]])
+    >>> pooled, indices = F.max_pool2d(x, 2, return_indices=True)
+    >>> MaxUnpool()(pooled, (2, 2), indices)[0, 0].tolist()
+    [[0.0, 5.0], [0.0, 0.0]]
+    """
+
+    def forward(self, x: Tensor, size: Size | None = None, indices: Tensor | None = None) -> Tensor:
+        """Upsample `x` to where `indices` say."""
+        if indices is None:
+            raise UserError(
+                "max-unpooling needs the indices of the 2x2 max pool it undoes, got none; build "
+                "the encoder with return_indices=True or use another way of upsampling"
+            )
+        if indices.shape != x.shape:
+            raise UserError(
+                f"max-unpooling got a map of shape {tuple(x.shape)} and indices of shape "
+                f"{tuple(indices.shape)}; both must come from the same pool"
+            )
+        n, c, h, w = x.shape
+        width = size[1] if size is not None else 2 * w  # the indices count along rows this wide
+        corner = (indices // width % 2) * 2 + indices % width % 2
+        zero = x.new_zeros(())
+        cells = torch.stack([torch.where(corner == k, x, zero) for k in range(4)], dim=2)
+        unpooled = F.pixel_shuffle(cells.reshape(n, 4 * c, h, w), 2)
+        return _restored(unpooled, size, 2, "constant")
+
+
+class TransposedConv(nn.Module):
+    """Learned upsampling that starts out as bilinear interpolation.
+
+    The kernel is a multiple of the stride, so that every output pixel sums equally many products
+    (no checkerboard), and the border is replicated, so that a constant stays constant: at
+    initialisation it equals `Interpolate("bilinear", stride)` up to the edge.
+
+    Args:
+        channels: of input and output.
+        kernel_size: a multiple of `stride`; `kernel_size - stride` must be even.
+        stride: the factor of upsampling.
+
+    Shape: `(N, channels, H, W)` to `(N, channels, *size)`; `stride` times larger without a size.
+
+    Raises:
+        UserError: a kernel size that would give a checkerboard or no centre.
+
+    Source: Long et al. 2015 (FCN); Odena et al. 2016, "Deconvolution and Checkerboard Artifacts".
+    """
+
+    def __init__(self, channels: int, kernel_size: int = 4, stride: int = 2) -> None:
+        super().__init__()
+        if kernel_size % stride or (kernel_size - stride) % 2:
+            raise UserError(
+                f"a transposed convolution with kernel {kernel_size} and stride {stride} is uneven "
+                f"(checkerboards, half-pixel shifts); use a kernel of {2 * stride}"
+            )
+        overlap = (kernel_size - stride) // 2  # how far a kernel reaches out of its own cell
+        self.border = -(-overlap // stride)  # input pixels to replicate
+        self.conv = nn.ConvTranspose2d(
+            channels, channels, kernel_size, stride, padding=overlap + self.border * stride
+        )
+        self.factor = stride
+        self._init_bilinear()
+
+    def _init_bilinear(self) -> None:
+        size, stride = self.conv.kernel_size[0], self.factor
+        distance = (torch.arange(size) - (size - 1) / 2).abs() / stride
+        ramp = (1 - distance).clamp(min=0).view(-1, stride)
+        ramp = (ramp / ramp.sum(0)).flatten()  # the taps that meet in one pixel sum to one
+        nn.init.zeros_(self.conv.weight)
+        assert self.conv.bias is not None
+        nn.init.zeros_(self.conv.bias)
+        with torch.no_grad():
+            for channel in range(self.conv.in_channels):
+                self.conv.weight[channel, channel] = torch.outer(ramp, ramp)
+
+    def forward(self, x: Tensor, size: Size | None = None, indices: Tensor | None = None) -> Tensor:
+        """Upsample `x`; `indices` are not needed."""
+        x = self.conv(F.pad(x, (self.border,) * 4, mode="replicate"))
+        return _restored(x, size, self.factor, "replicate")
+
+
+UpsamplerName = Literal[
+    "nearest", "bilinear", "bicubic", "bed_of_nails", "max_unpool", "transposed"
+]
+
+UPSAMPLERS: dict[str, Callable[[int], nn.Module]] = {
+    "nearest": lambda channels: Interpolate("nearest"),
+    "bilinear": lambda channels: Interpolate("bilinear"),
+    "bicubic": lambda channels: Interpolate("bicubic"),
+    "bed_of_nails": lambda channels: BedOfNails(),
+    "max_unpool": lambda channels: MaxUnpool(),
+    "transposed": TransposedConv,
+}
+
+
+def make_upsampler(name: UpsamplerName, channels: int) -> nn.Module:
+    """Build the x2 upsampler called `name` for maps of `channels` channels."""
+    if name not in UPSAMPLERS:
+        raise unknown_name("upsampler", name, UPSAMPLERS)
+    return UPSAMPLERS[name](channels)
