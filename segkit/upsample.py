@@ -140,10 +140,11 @@ class TransposedConv(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int = 4, stride: int = 2) -> None:
         super().__init__()
-        if kernel_size % stride or (kernel_size - stride) % 2:
+        if kernel_size < stride or kernel_size % stride or (kernel_size - stride) % 2:
+            fitting = (2 + stride % 2) * stride
             raise UserError(
                 f"a transposed convolution with kernel {kernel_size} and stride {stride} is uneven "
-                f"(checkerboards, half-pixel shifts); use a kernel of {2 * stride}"
+                f"(checkerboards, half-pixel shifts); use a kernel of {fitting}"
             )
         overlap = (kernel_size - stride) // 2  # how far a kernel reaches out of its own cell
         self.border = -(-overlap // stride)  # input pixels to replicate

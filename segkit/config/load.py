@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from segkit.config.schema import Config
 from segkit.errors import UserError
 
+SectionT = TypeVar("SectionT", bound=BaseModel)
 Lines = dict[tuple[str | int, ...], str]  # path of a key -> "file:line" or the override it is from
 
 
@@ -32,12 +33,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply(override, data, lines)
     data.setdefault("run_dir", f"runs/{path.stem}")
-    return _validate(Config, data, lines, str(path))
+    return validate(Config, data, lines, str(path))
 
 
 def parse_config(data: Mapping[str, Any], source: str) -> Config:
     """Check an experiment that is already a mapping, for example from a checkpoint."""
-    return _validate(Config, dict(data), {}, source)
+    return validate(Config, dict(data), {}, source)
 
 
 def dump_config(config: Config) -> str:
@@ -86,8 +87,9 @@ def _record_lines(
             _record_lines(value, here, file, lines)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            lines[(*at, index)] = f"{file}:{value.start_mark.line + 1}"
-            _record_lines(value, (*at, index), file, lines)
+            here = (*at, index)
+            lines[here] = f"{file}:{value.start_mark.line + 1}"
+            _record_lines(value, here, file, lines)
 
 
 def _apply(override: str, data: dict[str, Any], lines: Lines) -> None:
@@ -112,7 +114,12 @@ def _apply(override: str, data: dict[str, Any], lines: Lines) -> None:
     lines[path] = f"--set {override}"
 
 
-def _validate(schema: type[Config], data: dict[str, Any], lines: Lines, source: str) -> Config:
+def validate(schema: type[SectionT], data: dict[str, Any], lines: Lines, source: str) -> SectionT:
+    """Check a mapping against a schema, with every mistake told at its line.
+
+    Raises:
+        UserError: unknown keys, missing ones, unfit values.
+    """
     try:
         return schema.model_validate(data)
     except ValidationError as error:
@@ -141,13 +148,13 @@ def _explain(
     if error["type"] == "literal_error":
         options = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
         return _unfit(path, value, options, lines, source)
+    if error["type"] == "value_error":  # one of our own sentences
+        return f"{_place(path, lines, source)}: {error['ctx']['error']}"
     reason = error["msg"][0].lower() + error["msg"][1:]
     return f"{_place(path, lines, source)}: {_dotted(path)} is {value!r}: {reason}"
 
 
-def _unknown_key(
-    path: tuple[str | int, ...], known: list[str], lines: Lines, source: str
-) -> str:
+def _unknown_key(path: tuple[str | int, ...], known: list[str], lines: Lines, source: str) -> str:
     nearest = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
     hint = f"did you mean '{nearest[0]}'?" if nearest else f"known here: {', '.join(known)}"
     return f"{_place(path, lines, source)}: {_dotted(path)} is an unknown key; {hint}"

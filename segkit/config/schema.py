@@ -51,14 +51,13 @@ def _decoder_section(name: str, decoder: type) -> type[Section]:
         if p.kind is inspect.Parameter.KEYWORD_ONLY
     }
     options |= BUILDER_OPTIONS.get(name, {})
-    return create_model(
-        f"{decoder.__name__}Config", __base__=Section, name=(Literal[name], ...), **options
-    )
+    options["name"] = (Literal[name], ...)
+    return create_model(f"{decoder.__name__}Config", __base__=Section, **options)
 
 
 DECODER_SECTIONS = [_decoder_section(name, decoder) for name, decoder in DECODERS.items()]
 DecoderConfig: Any = Annotated[
-    reduce(operator.or_, DECODER_SECTIONS),  # type: ignore[arg-type]
+    reduce(operator.or_, DECODER_SECTIONS),
     Field(discriminator="name"),
 ]
 

@@ -19,7 +19,6 @@ import numpy as np
 from PIL import Image
 
 from segkit.data.streets_objects import (
-    BUILDING,
     FRAME,
     OVERSAMPLING,
     PAVEMENT,

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from segkit.errors import UserError
+from segkit.errors import UserError, unknown_name
 from segkit.features import Size, Wants, check_maps, check_strides, size_at
 from segkit.upsample import Interpolate, TransposedConv
 
@@ -65,6 +65,8 @@ class FCNDecoder(nn.Module):
                 f"FCN with stride={stride} fuses the scores of every x2 stride from the coarsest "
                 f"map to {stride}, but strides={list(strides)}; pass those maps or another stride"
             )
+        if classifier not in ("none", "conv"):
+            raise unknown_name("classifier", classifier, ("none", "conv"))
         channels = in_channels[-1]
         self.classifier = nn.Sequential()
         if classifier == "conv":

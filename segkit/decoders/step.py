@@ -21,10 +21,15 @@ class UpStep(nn.Module):
         norm: of the convolutions.
 
     Shape: `(N, C, H, W)` to `(N, widths[-1], *size)`.
+
+    Raises:
+        UserError: no convolution.
     """
 
     def __init__(self, up: nn.Module, widths: Sequence[int], norm: NormName) -> None:
         super().__init__()
+        if len(widths) < 2:
+            raise UserError("depth=0 leaves a step without a convolution; use a depth of 1 or more")
         self.up = up
         self.convs = conv_chain(widths, norm)
 

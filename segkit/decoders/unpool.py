@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from segkit.blocks import NormName
 from segkit.decoders.step import UpStep
-from segkit.errors import UserError
+from segkit.errors import UserError, unknown_name
 from segkit.features import Size, Wants, check_maps, check_strides, size_at, strides_above
 from segkit.upsample import BedOfNails, MaxUnpool
 
@@ -25,7 +25,8 @@ class UnpoolDecoder(nn.Module):
         strides: their strides, 2, 4, 8, ... for max-unpooling.
         num_classes: channels of the logits.
         mode: `max` puts values back where the pool found them, `bed_of_nails` into the corner.
-        depths: convolutions of the encoder's stages, finest first; a number is for all alike.
+        depths: convolutions of the encoder's stages to mirror, finest first; None takes two each.
+            (`segkit.model.build_model` fills in the encoder's own.)
         norm: of the convolutions.
 
     Shape: maps `(N, in_channels[i], H / strides[i], W / strides[i])` to `(N, num_classes, H, W)`.
@@ -49,15 +50,17 @@ class UnpoolDecoder(nn.Module):
         num_classes: int,
         *,
         mode: Literal["max", "bed_of_nails"] = "max",
-        depths: int | Sequence[int] = 2,
+        depths: Sequence[int] | None = None,
         norm: NormName = "batch",
     ) -> None:
         super().__init__()
         check_strides(in_channels, strides)
         self.in_channels = tuple(in_channels)
         self.strides = strides_above(strides[-1])
+        if mode not in ("max", "bed_of_nails"):
+            raise unknown_name("mode", mode, ("max", "bed_of_nails"))
         self.mode = mode
-        depths = [depths] * len(self.strides) if isinstance(depths, int) else list(depths)
+        depths = [2] * len(self.strides) if depths is None else list(depths)
         if len(depths) != len(self.strides) or min(depths, default=1) < 1:
             raise UserError(
                 f"depths={depths} must hold a positive number of convolutions for each of the "

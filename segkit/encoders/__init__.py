@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import nn
-
 from segkit.encoders.vgg import VGG_ENCODERS, VGGEncoder
 
-ENCODERS: dict[str, Callable[..., nn.Module]] = {**VGG_ENCODERS}
+ENCODERS: dict[str, Callable[..., VGGEncoder]] = {**VGG_ENCODERS}
 
 __all__ = ["ENCODERS", "VGGEncoder"]

@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from itertools import pairwise
+from typing import Literal
 
 from torch import Tensor, is_grad_enabled, nn
+from torch.compiler import is_compiling
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint, noop_context_fn
+from torch.utils.checkpoint import checkpoint
 
 from segkit.errors import UserError, unknown_name
-from segkit.features import FeatureSpec, Pyramid
+from segkit.features import FeatureSpec, Pyramid, Size
 
 CHANNELS = (64, 128, 256, 512, 512)  # of the five stages
 TAPS = tuple(f"{kind}{stage}" for stage in range(1, 6) for kind in ("conv", "pool"))
-POOLS = ("max", "avg")
-NORMS = ("none", "batch", "group")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Layout:
 
     Args:
         kernels: kernel size of every convolution, one tuple a stage.
-        lrn: local response normalisation after the first convolution.
+        lrn: local response normalisation after the first ReLU.
     """
 
     kernels: tuple[tuple[int, ...], ...]
@@ -43,18 +43,6 @@ LAYOUTS: dict[str, Layout] = {
     "vgg16": Layout(((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3))),  # D
     "vgg19": Layout(((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3))),  # E
 }
-
-
-_StageMaps = tuple[Tensor | None, Tensor | None, Tensor | None]  # convK, poolK, indices
-
-
-class _Stage(NamedTuple):
-    """Where a stage lies in `features`, and which of its maps were asked for."""
-
-    layers: range
-    pool: int | None  # None in the last stage when nothing below it was asked for
-    keep_conv: bool
-    keep_pool: bool
 
 
 class VGGEncoder(nn.Module):
@@ -119,38 +107,36 @@ class VGGEncoder(nn.Module):
         self.in_channels = in_channels
         self.checkpointing = checkpointing
         self.frozen_stages = frozen_stages
-        self.return_indices = return_indices
 
         layers: list[nn.Module] = []
         specs: list[FeatureSpec] = []
-        stages: list[_Stage] = []
-        before = in_channels
-        for index, (base, kernels) in enumerate(zip(CHANNELS, layout.kernels, strict=True)):
-            conv, pooled = f"conv{index + 1}", f"pool{index + 1}"
-            channels = max(1, round(base * width))
-            start = len(layers)
-            for kernel in kernels:
-                layers += _conv_norm_relu(before, channels, kernel, norm, layout.lrn and not layers)
-                before = channels
-            end = len(layers)
-            if conv in wanted:
-                specs.append(FeatureSpec(conv, channels, 2**index))
-            if pooled in wanted:
-                specs.append(FeatureSpec(pooled, channels, 2 ** (index + 1)))
-            has_pool = wanted[-1] != conv
-            if has_pool:
-                layers.append(_pool(pool, return_indices))
-            position = end if has_pool else None
-            stages.append(_Stage(range(start, end), position, conv in wanted, pooled in wanted))
-            if wanted[-1] in (conv, pooled):
-                break
+        starts: list[int] = []  # first layer of each stage
+        self._tapped: list[int] = []  # layers whose outputs are asked for
+        channels = in_channels
+        deepest = TAPS.index(wanted[-1])
+        for step, name in enumerate(TAPS[: deepest + 1]):  # conv1, pool1, conv2, ...
+            stage, is_pool = divmod(step, 2)
+            if is_pool:  # floor mode: the last odd row and column are dropped
+                max_pool = nn.MaxPool2d(2, 2, return_indices=return_indices)
+                layers.append(max_pool if pool == "max" else nn.AvgPool2d(2, 2))
+            else:
+                starts.append(len(layers))
+                before, channels = channels, max(1, round(CHANNELS[stage] * width))
+                for kernel in layout.kernels[stage]:
+                    lrn = layout.lrn and not layers
+                    layers += _conv_norm_relu(before, channels, kernel, norm, lrn)
+                    before = channels
+            if name in wanted:
+                specs.append(FeatureSpec(name, channels, 2 ** (stage + is_pool)))
+                self._tapped.append(len(layers) - 1)
 
         self.features = nn.Sequential(*layers)
         self.specs = tuple(specs)
         self.stride = specs[-1].stride
-        self.depths = tuple(len(kernels) for kernels in layout.kernels[: len(stages)])
-        self._stages = tuple(stages)
-        _initialise(self.features)
+        self.depths = tuple(len(kernels) for kernels in layout.kernels[: len(starts)])
+        self._stages = [range(*ends) for ends in pairwise([*starts, len(layers)])]
+        self._pools = (deepest + 1) // 2
+        self._return_indices = return_indices
         for layer in self._frozen_layers():
             layer.requires_grad_(False)
         self.train()
@@ -158,20 +144,17 @@ class VGGEncoder(nn.Module):
     def forward(self, x: Tensor) -> Pyramid:
         """Run the network as far as the deepest tap; see the class for shapes and errors."""
         self._check_input(x)
-        pyramid = Pyramid([], [], [] if self.return_indices else None)
-        for stage in self._stages:
-            if stage.pool is not None:
-                pyramid.sizes.append((x.shape[-2], x.shape[-1]))
-            conv, pooled, indices = self._run(stage, x)  # (N, C, H, W), (N, C, H // 2, W // 2)
-            if conv is not None:
-                pyramid.maps.append(conv)
-            if pooled is not None and stage.keep_pool:
-                pyramid.maps.append(pooled)
-            if indices is not None and pyramid.indices is not None:
-                pyramid.indices.append(indices)
-            if pooled is not None:
-                x = pooled
-        return pyramid
+        maps: list[Tensor] = []
+        sizes: list[Size] = []
+        indices: list[Tensor] = []
+        run = self._run_recomputed if self.checkpointing and is_grad_enabled() else self._run
+        for number, stage in enumerate(self._stages):
+            if number < self._pools:
+                sizes.append((x.shape[-2], x.shape[-1]))
+            new_maps, new_indices, x = run(stage, x)  # x (N, C, H, W) to (N, C', H // 2, W // 2)
+            maps += new_maps
+            indices += new_indices
+        return Pyramid(maps, sizes, indices if self._return_indices else None)
 
     def train(self, mode: bool = True) -> VGGEncoder:
         """Set training mode, except for the frozen stages, whose statistics must not move."""
@@ -180,42 +163,38 @@ class VGGEncoder(nn.Module):
             layer.eval()
         return self
 
-    def _run(self, stage: _Stage, x: Tensor) -> _StageMaps:
-        """Run one stage, storing or later recomputing what lies inside it."""
-        if not (self.checkpointing and is_grad_enabled()):
-            return self._run_layers(stage, x)
-        inside = [self.features[i] for i in stage.layers]
-        batch_norms = [layer for layer in inside if isinstance(layer, _BatchNorm)]
-        # torch.compile knows no context_fn but the default, so ours comes only where it is needed
-        contexts = partial(_recomputation, batch_norms) if batch_norms else noop_context_fn
-        return checkpoint(
-            self._run_layers,
-            stage,
-            x,
-            use_reentrant=False,
-            preserve_rng_state=False,  # nothing in a stage draws random numbers
-            context_fn=contexts,
-        )
-
-    def _run_layers(self, stage: _Stage, x: Tensor) -> _StageMaps:
-        for i in stage.layers:
+    def _run(self, stage: range, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Run the layers of one stage; return the tapped maps, its pool's indices, and the end."""
+        maps: list[Tensor] = []
+        indices: list[Tensor] = []
+        for i in stage:
             x = self.features[i](x)
-        conv = x if stage.keep_conv else None
-        if stage.pool is None:
-            return conv, None, None
-        pooled = self.features[stage.pool](x)
-        return (conv, *pooled) if self.return_indices else (conv, pooled, None)
+            if isinstance(x, tuple):
+                x, argmax = x
+                indices.append(argmax)
+            if i in self._tapped:
+                maps.append(x)
+        return maps, indices, x
+
+    def _run_recomputed(self, stage: range, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Run one stage, storing nothing inside it: the backward pass computes that again."""
+        norms = [self.features[i] for i in stage if isinstance(self.features[i], _BatchNorm)]
+        if not norms or is_compiling():  # a compiled graph moves the statistics once by itself
+            return checkpoint(self._run, stage, x, use_reentrant=False)
+
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            return nullcontext(), _throwaway_buffers(norms)
+
+        return checkpoint(self._run, stage, x, use_reentrant=False, context_fn=contexts)
 
     def _frozen_layers(self) -> list[nn.Module]:
-        frozen = self._stages[: self.frozen_stages]
-        return [self.features[i] for stage in frozen for i in stage.layers]
+        return [self.features[i] for stage in self._stages[: self.frozen_stages] for i in stage]
 
     def _check_input(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise UserError(
-                f"the encoder was built with in_channels={self.in_channels} and takes a tensor "
-                f"(N, {self.in_channels}, H, W), but got one of shape {tuple(x.shape)}; "
-                "change in_channels or the input"
+                f"the encoder was built with in_channels={self.in_channels}, but got an input of "
+                f"shape {tuple(x.shape)}, read as (N, C, H, W); change in_channels or the input"
             )
         height, width = x.shape[-2:]
         if height < self.stride or width < self.stride:
@@ -226,12 +205,11 @@ class VGGEncoder(nn.Module):
 
 
 def _order_taps(taps: Sequence[str]) -> list[str]:
-    """Check the names and put them in the order of the network."""
     if isinstance(taps, str):
         raise UserError(f"taps is a list of names; write ['{taps}'] instead of '{taps}'")
-    for tap in taps:
-        if tap not in TAPS:
-            raise unknown_name("tap", tap, TAPS)
+    unknown = [tap for tap in taps if tap not in TAPS]
+    if unknown:
+        raise unknown_name("tap", unknown[0], TAPS)
     if not taps or len(set(taps)) != len(taps):
         raise UserError(f"taps must name at least one map, each one once, but got {list(taps)}")
     return sorted(taps, key=TAPS.index)
@@ -242,27 +220,26 @@ def _check_options(
 ) -> None:
     if in_channels < 1:
         raise UserError(f"in_channels must be 1 or more, but got {in_channels}")
-    if pool not in POOLS:
-        raise unknown_name("pool", pool, POOLS)
-    if norm not in NORMS:
-        raise unknown_name("norm", norm, NORMS)
+    if pool not in ("max", "avg"):
+        raise unknown_name("pool", pool, ("max", "avg"))
+    if norm not in ("none", "batch", "group"):
+        raise unknown_name("norm", norm, ("none", "batch", "group"))
     if not 0 < width < math.inf:
         raise UserError(f"width must be a finite number above 0, but got {width}")
     if not 0 <= frozen_stages <= len(CHANNELS):
         raise UserError(f"frozen_stages must be 0 to {len(CHANNELS)}, but got {frozen_stages}")
     if return_indices and pool != "max":
-        raise UserError(
-            f"return_indices=True needs pool='max', but got pool='{pool}', which has no argmax; "
-            "change the pool or choose a decoder that needs no indices"
-        )
+        raise UserError(f"return_indices needs pool='max', but got pool='{pool}', with no argmax")
 
 
 def _conv_norm_relu(
     in_channels: int, out_channels: int, kernel: int, norm: str, lrn: bool
 ) -> list[nn.Module]:
-    layers: list[nn.Module] = [
-        nn.Conv2d(in_channels, out_channels, kernel_size=kernel, padding=kernel // 2)
-    ]
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size=kernel, padding=kernel // 2)
+    assert conv.bias is not None
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")  # as torchvision
+    nn.init.zeros_(conv.bias)
+    layers: list[nn.Module] = [conv]
     if norm == "batch":
         layers.append(nn.BatchNorm2d(out_channels))
     elif norm == "group":
@@ -271,45 +248,22 @@ def _conv_norm_relu(
         fitting = [g for g in range(2, 33) if out_channels % g == 0 and out_channels > g]
         layers.append(nn.GroupNorm(max(fitting, default=1), out_channels))
     relu: nn.Module = nn.ReLU(inplace=True)
-    if lrn:  # shares the ReLU's slot, so that the numbers of all later layers stay vgg11's
+    if lrn:  # shares the ReLU's slot, so that all later layers keep vgg11's numbers
+        # the constants of Krizhevsky et al. 2012; alpha is divided by the window's 5, as in Caffe
         relu = nn.Sequential(relu, nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0))
     return [*layers, relu]
 
 
-def _pool(pool: str, return_indices: bool) -> nn.Module:
-    # floor mode: the last odd row and column are dropped, as torchvision does
-    return (
-        nn.MaxPool2d(2, 2, return_indices=return_indices) if pool == "max" else nn.AvgPool2d(2, 2)
-    )
-
-
-def _initialise(features: nn.Module) -> None:
-    """Draw the convolutions as torchvision does; the norms start at 1 and 0 by themselves."""
-    for module in features.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            assert module.bias is not None
-            nn.init.zeros_(module.bias)
-
-
-def _recomputation(
-    layers: list[_BatchNorm],
-) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Give the contexts of `checkpoint`: nothing for the forward pass, and for the recomputation
-    one in which batch norms count into copies of their statistics, which are then thrown away.
-
-    Switching `track_running_stats` off would not do: batch norm would then save two tensors less
-    for the backward pass than the first time, which `checkpoint` refuses.
-    """
-    return nullcontext(), _throwaway_buffers(layers)
-
-
 @contextmanager
-def _throwaway_buffers(layers: list[_BatchNorm]) -> Iterator[None]:
+def _throwaway_buffers(layers: list[nn.Module]) -> Iterator[None]:
+    """Let batch norms count into copies of their statistics, for those are counted already.
+
+    Switching `track_running_stats` off would not do: batch norm then saves two tensors less for
+    the backward pass than the first time, which `checkpoint` refuses.
+    """
     kept = [dict(layer._buffers) for layer in layers]
-    for layer, buffers in zip(layers, kept, strict=True):
-        copies = {name: None if b is None else b.clone() for name, b in buffers.items()}
-        layer._buffers.update(copies)
+    for layer in layers:
+        layer._buffers.update({name: b.clone() for name, b in layer.named_buffers()})
     try:
         yield
     finally:
@@ -318,9 +272,7 @@ def _throwaway_buffers(layers: list[_BatchNorm]) -> Iterator[None]:
 
 
 VGG_ENCODERS: dict[str, Callable[..., VGGEncoder]] = {
-    **{name: partial(VGGEncoder, layout) for name, layout in LAYOUTS.items()},
-    **{
-        f"{name}_bn": partial(VGGEncoder, LAYOUTS[name], norm="batch")
-        for name in ("vgg11", "vgg13", "vgg16", "vgg19")
-    },
+    name: partial(VGGEncoder, layout) for name, layout in LAYOUTS.items()
 }
+for _name in ("vgg11", "vgg13", "vgg16", "vgg19"):
+    VGG_ENCODERS[f"{_name}_bn"] = partial(VGGEncoder, LAYOUTS[_name], norm="batch")

@@ -1,0 +1,123 @@
+"""Checkpoints: one file that rebuilds the model and its preprocessing, written whole or not at all.
+
+    {"format": 1, "config": {...}, "card": {...}, "model": state dict, "epoch": 3, "scores": {...}}
+
+and, in `last.pt`, `"training"`: all that going on needs. Plain types and tensors only, so that
+`weights_only=True` reads them.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segkit.config import Config, parse_config
+from segkit.errors import UserError
+from segkit.model import SegmentationModel, build_model
+
+FORMAT = 1
+BEST, LAST = "best.pt", "last.pt"
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint; the file at `path` is the old or the new one, never a half.
+
+    Raises:
+        UserError: the folder cannot be written to, or the disk is full.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            temporary = file.name
+            torch.save({"format": FORMAT, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into RuntimeError
+        raise UserError(f"cannot write {path}: {error}; the file before it is untouched") from error
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        UserError: no such file, cut short, or not written by segkit.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no checkpoint {path}") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is damaged or no checkpoint: {first}") from error
+    if not isinstance(content, dict) or not {"format", "config", "card", "model"} <= content.keys():
+        raise UserError(
+            f"{path} is not a segkit checkpoint; an encoder's weights go to model.encoder.weights"
+        )
+    if content["format"] != FORMAT:
+        raise UserError(
+            f"{path} has checkpoint format {content['format']}, this segkit reads {FORMAT}; "
+            "use the version that wrote it"
+        )
+    return content
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Find the checkpoint of a run folder: the best one, else the last. A file stands for itself.
+
+    Raises:
+        UserError: neither is there.
+    """
+    if not path.is_dir():
+        return path
+    candidates = [path / "checkpoints" / BEST, path / "checkpoints" / LAST]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise UserError(f"{path} holds no checkpoint; looked for {candidates[0]} and {candidates[1]}")
+
+
+def restore_config(content: dict[str, Any], path: Path) -> Config:
+    """Give the experiment a checkpoint was trained by."""
+    return parse_config(content["config"], str(path))
+
+
+def restore_model(content: dict[str, Any], path: Path) -> SegmentationModel:
+    """Rebuild the model of a checkpoint; opens no socket.
+
+    Raises:
+        UserError: the weights do not belong to the configured model.
+    """
+    config = restore_config(content, path)
+    model = build_model(config.model, len(content["card"]["classes"]), load_weights=False)
+    load_weights(model, content["model"], path)
+    return model
+
+
+def load_weights(model: SegmentationModel, weights: dict[str, Any], path: Path) -> None:
+    """Load a state dict, or say which model it is of.
+
+    Raises:
+        UserError: keys or shapes of another model.
+    """
+    own = model.state_dict()
+    wrong = sorted(
+        (own.keys() ^ weights.keys())
+        | {k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape}
+    )
+    if wrong:
+        shown = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
+        raise UserError(
+            f"{path} is the checkpoint of another model: {len(wrong)} weights do not fit "
+            f"({shown}); use the config it was trained with"
+        )
+    model.load_state_dict(weights)

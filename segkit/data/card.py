@@ -1,0 +1,131 @@
+"""Dataset cards: where a data set lies, what its labels mean, whose it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from segkit.config.load import read_yaml, validate
+from segkit.config.schema import Section
+from segkit.errors import UserError, unknown_name
+
+IGNORE = "ignore"  # as a class name in a label map: void, judged by nothing
+
+Channel = Annotated[int, Field(ge=0, le=255)]
+RawValue = Annotated[int, Field(ge=0, le=65535)]
+
+
+class ClassEntry(Section):
+    """A class and the RGB colour it is drawn in."""
+
+    name: str
+    color: tuple[Channel, Channel, Channel]
+
+
+class Split(Section):
+    """Folders of images and masks, relative to the root, paired by file name without suffix."""
+
+    images: str
+    masks: str
+    list: str | None = None  # a text file with one name a line; null: every file of the folders
+
+
+class Card(Section):
+    """A dataset card; `root` is absolute once loaded."""
+
+    name: str
+    root: str  # relative to the card's own folder
+    builtin: Literal["streets"] | None = None  # drawn at first use
+    classes: tuple[ClassEntry, ...]
+    label_map: dict[RawValue, str]  # raw value in a mask file -> class name or "ignore"
+    splits: dict[str, Split]
+    source: str = ""
+    licence: str = ""
+    citation: str = ""
+
+    @model_validator(mode="after")
+    def _labels_fit_classes(self) -> Card:
+        names = self.class_names
+        if len(names) < 2:
+            raise ValueError(
+                f"classes has {len(names)} entry; a binary task is two classes, for example "
+                "background and thing, each with its raw value in label_map"
+            )
+        repeated = [name for name, count in Counter(names).items() if count > 1]
+        if repeated or IGNORE in names:
+            raise ValueError(f"class names must be unique and not '{IGNORE}', got {list(names)}")
+        for raw, name in self.label_map.items():
+            if name not in (*names, IGNORE):
+                raise ValueError(
+                    f"label_map[{raw}]: {unknown_name('class', name, (*names, IGNORE))}"
+                )
+        missing = sorted(set(names) - set(self.label_map.values()))
+        if missing:
+            raise ValueError(f"label_map gives no raw value for {', '.join(missing)}")
+        return self
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names in the order of the class indices."""
+        return tuple(entry.name for entry in self.classes)
+
+    @property
+    def colors(self) -> tuple[tuple[int, int, int], ...]:
+        """Display colours in the order of the class indices."""
+        return tuple(entry.color for entry in self.classes)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, void not counted."""
+        return len(self.classes)
+
+
+def load_card(path: str | Path, root: str | Path | None = None) -> Card:
+    """Read and check a card.
+
+    Args:
+        path: of the card's YAML file.
+        root: where the data lies, relative to the working directory; None: where the card says,
+            relative to the card.
+
+    Raises:
+        UserError: no such card, an unknown key, or labels that fit no class.
+    """
+    path = Path(path)
+    data, lines = read_yaml(path)
+    card = validate(Card, data, lines, str(path))
+    return card.model_copy(update={"root": str(Path(root or path.parent / card.root).resolve())})
+
+
+def split_of(card: Card, name: str) -> Split:
+    """Look up a split.
+
+    Raises:
+        UserError: the card has no such split.
+    """
+    if name not in card.splits:
+        raise unknown_name("split", name, card.splits)
+    return card.splits[name]
+
+
+def ensure_data(card: Card) -> None:
+    """Draw a built-in data set that is not there yet, and refuse a root that does not exist.
+
+    Raises:
+        UserError: no such folder, or none may be made there.
+    """
+    if card.builtin == "streets":
+        from segkit.data import streets  # costs time to import, and few data sets are drawn
+
+        try:
+            streets.generate(Path(card.root))
+        except OSError as error:
+            raise UserError(f"cannot draw the data set into {card.root}: {error}") from error
+    elif not Path(card.root).is_dir():
+        raise UserError(
+            f"the data of '{card.name}' is not at {card.root}; get it from "
+            f"{card.source or 'its source'} and name its folder with --set data.root=DIR"
+        )

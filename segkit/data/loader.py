@@ -1,0 +1,131 @@
+"""Batches, in an order and with an augmentation that depend on (seed, epoch, index) alone."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from segkit.data.dataset import Sample
+from segkit.errors import UserError
+
+
+class Batch(NamedTuple):
+    """Images of one size.
+
+    Args:
+        images: uint8 `(N, C, H, W)`.
+        masks: uint8 class indices `(N, H, W)`, 255 for void.
+        names: of the files.
+    """
+
+    images: Tensor
+    masks: Tensor
+    names: list[str]
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yields (epoch, index), shuffled anew each epoch, or in order.
+
+    The epoch travels with the index, so workers that live on know it too.
+
+    Args:
+        length: number of samples.
+        seed: of the order.
+        shuffle: False keeps the order of the data set.
+    """
+
+    def __init__(self, length: int, seed: int = 0, shuffle: bool = True) -> None:
+        self.length = length
+        self.seed = seed
+        self.shuffle = shuffle
+        self.epoch = 0
+        self.skip = 0  # samples of the epoch that an interrupted run has used already
+
+    def __len__(self) -> int:
+        return self.length - self.skip
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = torch.arange(self.length)
+        if self.shuffle:
+            seed = int(np.random.SeedSequence((self.seed, self.epoch)).generate_state(1)[0])
+            generator = torch.Generator().manual_seed(seed)
+            order = torch.randperm(self.length, generator=generator)
+        for index in order[self.skip :].tolist():
+            yield self.epoch, index
+
+
+class _Guarded(Dataset[Sample | UserError]):
+    """Hands a user's mistake on as a value: raised in a worker, it would come with a traceback."""
+
+    def __init__(self, dataset: Dataset[Sample]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | UserError:
+        try:
+            return self.dataset[key]
+        except UserError as error:
+            return error
+
+
+# torch types a loader by its data set's items, not by what collating makes of them
+Loader = DataLoader[Any]
+
+
+def make_loader(
+    dataset: Dataset[Sample],
+    sampler: EpochSampler,
+    batch_size: int,
+    workers: int,
+    pin_memory: bool = False,
+) -> Loader:
+    """Build a loader; read it through `batches`."""
+    return DataLoader(
+        _Guarded(dataset),
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        worker_init_fn=_init_worker,
+    )
+
+
+def batches(loader: Loader) -> Iterator[list[Batch]]:
+    """Read the loader: each time a batch, as one `Batch` per image size.
+
+    Raises:
+        UserError: a file that cannot be read or used.
+    """
+    for item in loader:
+        if isinstance(item, UserError):
+            raise item
+        yield item
+
+
+def _collate(samples: list[Sample | UserError]) -> list[Batch] | UserError:
+    by_size: dict[torch.Size, list[Sample]] = {}
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
+        by_size.setdefault(sample.mask.shape, []).append(sample)
+    return [
+        Batch(
+            torch.stack([s.image for s in group]),
+            torch.stack([s.mask for s in group]),
+            [s.name for s in group],
+        )
+        for group in by_size.values()
+    ]
+
+
+def _init_worker(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
+    cv2.setNumThreads(0)

@@ -1,0 +1,151 @@
+"""Augmentation by albumentations, as named in the YAML, and normalisation."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from segkit.data.labels import IGNORE_INDEX
+from segkit.errors import UserError, unknown_name
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look for updates when imported
+import albumentations
+
+TRANSFORMS: dict[str, type] = {
+    name: value
+    for name, value in vars(albumentations).items()
+    if isinstance(value, type)
+    and issubclass(value, (albumentations.BasicTransform, albumentations.BaseCompose))
+    and not inspect.isabstract(value)
+}
+# Pixels reach the network as uint8 and are scaled there, by data.mean and data.std.
+ELSEWHERE = {
+    "Normalize": "data.mean and data.std",
+    "ToFloat": "data.mean and data.std",
+    "ToTensorV2": "segkit itself",
+    "ToTensor3D": "segkit itself",
+}
+
+TransformSpec = Mapping[str, Mapping[str, Any] | None]
+
+
+def build_transforms(
+    specs: Sequence[TransformSpec], mean: Sequence[float], where: str
+) -> albumentations.Compose:
+    """Build the chain a config names.
+
+    Masks are never interpolated, and what padding, rotation or scaling uncovers is void in the
+    mask and the mean colour in the image.
+
+    Args:
+        specs: one `{name: {argument: value}}` a transform, in order.
+        mean: per channel, of images scaled to 0 ... 1; the colour of padding.
+        where: the key in the config, for errors.
+
+    Raises:
+        UserError: an unknown transform or argument, or an unfit value.
+    """
+    color = [round(255 * channel) for channel in mean]
+    chain = [_build(spec, color, f"{where}[{i}]") for i, spec in enumerate(specs)]
+    return albumentations.Compose(chain, strict=True)
+
+
+def _build(spec: TransformSpec, color: Sequence[int], where: str) -> Any:
+    if len(spec) != 1:
+        raise UserError(f"{where}: write one transform as 'Name: {{argument: value}}'")
+    [(name, given)] = spec.items()
+    if name in ELSEWHERE:
+        raise UserError(f"{where}: {name} is done by {ELSEWHERE[name]}; take it out")
+    if name not in TRANSFORMS:
+        raise UserError(f"{where}: {_short(unknown_name('transform', name, TRANSFORMS))}")
+    arguments = dict(given or {})
+    known = inspect.signature(TRANSFORMS[name]).parameters
+    for argument in arguments:
+        if argument not in known:
+            raise UserError(f"{where}: {name}: {unknown_name('argument', argument, known)}")
+    if "transforms" in known:
+        inner = arguments.get("transforms", [])
+        arguments["transforms"] = [
+            _build(s, color, f"{where}.{name}[{i}]") for i, s in enumerate(inner)
+        ]
+    ours = {"mask_interpolation": 0, "fill": color, "fill_mask": IGNORE_INDEX}
+    for argument, value in ours.items():
+        # CoarseDropout's default of None means that the mask keeps its labels under the holes
+        if argument not in known or known[argument].default is None:
+            continue
+        if argument != "fill" and arguments.get(argument, value) != value:
+            raise UserError(
+                f"{where}: {name}: {argument} is always {value}, so that no label is made up; "
+                "take it out"
+            )
+        arguments.setdefault(argument, value)
+    try:
+        return TRANSFORMS[name](**arguments)
+    except (ValueError, TypeError) as error:
+        first = " ".join(str(error).split("\n  For further")[0].split())
+        raise UserError(f"{where}: {name}: {first}") from error
+
+
+def _short(error: UserError) -> str:
+    """Leave out the list of albumentations' hundred names."""
+    return str(error).split(" Known:")[0].rstrip(";? ") + (
+        "? See albumentations' documentation for the names"
+    )
+
+
+def apply_transforms(
+    chain: albumentations.Compose,
+    image: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    key: tuple[int, int, int],
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Transform an image and its mask; the outcome is a function of `key` alone.
+
+    Args:
+        chain: from `build_transforms`.
+        image: pixels.
+        mask: class indices.
+        key: seed, epoch and index of the sample.
+
+    Shape: image `(H, W, C)` and mask `(H, W)` to the same with another H and W.
+    """
+    if not chain.transforms:
+        return image, mask
+    chain.set_random_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+    out = chain(image=image, mask=mask)
+    return out["image"], out["mask"]
+
+
+class Normalize(nn.Module):
+    """Scale uint8 pixels to zero mean and unit variance, on whatever device they are.
+
+    Args:
+        mean: per channel, of images scaled to 0 ... 1.
+        std: per channel.
+
+    Shape: uint8 `(N, C, H, W)` to float32 `(N, C, H, W)`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        if len(mean) != len(std) or min(std, default=0) <= 0:
+            raise UserError(
+                f"data.mean={list(mean)} and data.std={list(std)} must have one number a channel, "
+                "std above zero"
+            )
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Normalise."""
+        return (pixels - self.mean) / self.std

@@ -1,0 +1,98 @@
+"""Where and how precisely to compute: chosen by what the machine really has, and said aloud."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from segkit.errors import UserError
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A device and the type that convolutions compute in.
+
+    Args:
+        device: of model and data.
+        precision: fp32, or the type of autocast. Losses are fp32 in any case.
+        why: how the choice came about.
+    """
+
+    device: torch.device
+    precision: Literal["fp32", "bf16", "fp16"]
+    why: str
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Give the context for a forward pass."""
+        return torch.autocast(
+            self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"
+        )
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Give the gradient scaler; it does nothing unless gradients are fp16."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """Move a model to the device, channels last, which convolutions prefer on both backends."""
+        return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def load(self, pixels: Tensor) -> Tensor:
+        """Move a batch of images to the device, channels last."""
+        on_device = pixels.to(self.device, non_blocking=True)
+        return on_device.contiguous(memory_format=torch.channels_last)
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.precision} ({self.why}), channels_last"
+
+    @property
+    def name(self) -> str:
+        """What the device is called."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"CPU with {torch.get_num_threads()} threads"
+
+
+def choose_hardware(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Hardware:
+    """Pick the device and precision.
+
+    Args:
+        device: auto takes CUDA where there is one.
+        precision: auto takes bf16 where the hardware computes it, else fp16 on CUDA with tensor
+            cores, else fp32.
+
+    Raises:
+        UserError: CUDA asked for and not there; fp16 on a CPU.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("there is no CUDA device here; use --device cpu, or auto")
+    use_cuda = device != "cpu" and torch.cuda.is_available()
+    target = torch.device("cuda" if use_cuda else "cpu")
+    if precision == "fp16" and not use_cuda:
+        raise UserError("precision fp16 needs a CUDA device; use bf16, fp32 or auto on a CPU")
+    if precision != "auto":
+        return Hardware(target, precision, "as configured")
+    return Hardware(target, *(_best_on_cuda(target) if use_cuda else _best_on_cpu()))
+
+
+def _best_on_cuda(device: torch.device) -> tuple[Literal["fp32", "bf16", "fp16"], str]:
+    capability = torch.cuda.get_device_capability(device)
+    shown = f"auto: compute capability {capability[0]}.{capability[1]}"
+    if capability >= (8, 0):
+        return "bf16", shown
+    return ("fp16", shown) if capability >= (7, 0) else ("fp32", shown)
+
+
+def _best_on_cpu() -> tuple[Literal["fp32", "bf16"], str]:
+    found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    for name, shown in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16")):
+        if found.get(name):
+            return "bf16", f"auto: the CPU has {shown}"
+    return "fp32", "auto: the CPU has no bf16 instructions"

@@ -1,0 +1,108 @@
+"""Judge a checkpoint on a split of its data set.
+
+python tools/eval.py runs/unet_vgg16
+python tools/eval.py runs/unet_vgg16 --split test --json scores.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from segkit.cli import make_parser, run_tool
+from segkit.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and evaluate."""
+    parser = make_parser("Judge a checkpoint on a split of its data set.")
+    parser.add_argument("checkpoint", type=Path, help="a run folder (its best.pt) or a file")
+    parser.add_argument("--split", default="val", help="of the data set (default: val)")
+    parser.add_argument("--data-root", metavar="DIR", help="where the data lies now")
+    parser.add_argument("--batch-size", type=int, help="default: as trained")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    return run_tool(evaluate_checkpoint, parser, argv)
+
+
+def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
+    """Print the scores of a checkpoint."""
+    from segkit.checkpoint import find_checkpoint, load_checkpoint, restore_config, restore_model
+    from segkit.data import Card, SegmentationDataset, make_loader
+    from segkit.data.loader import EpochSampler
+    from segkit.data.transforms import Normalize
+    from segkit.evaluation import evaluate, majority_baseline
+    from segkit.evaluation.table import class_table, headlines
+    from segkit.hardware import choose_hardware
+
+    path = find_checkpoint(arguments.checkpoint)
+    content = load_checkpoint(path)
+    config, data = restore_config(content, path), restore_config(content, path).data
+    card = Card.model_validate(content["card"])
+    if arguments.data_root:
+        card = card.model_copy(update={"root": str(Path(arguments.data_root).resolve())})
+    hardware = choose_hardware(arguments.device, config.precision)
+    model = hardware.place(restore_model(content, path))
+    dataset = SegmentationDataset(
+        card, arguments.split, data.eval_transforms, channels=config.model.in_channels,
+        mean=data.mean, seed=config.seed, where="data.eval_transforms",
+    )  # fmt: skip
+    loader = make_loader(
+        dataset,
+        EpochSampler(len(dataset), shuffle=False),
+        arguments.batch_size or data.batch_size,
+        data.workers,
+    )
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{path}, epoch {content['epoch']}, on {card.name} {arguments.split}; {hardware}")
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(arguments.split, total=len(dataset))
+        found = evaluate(
+            model,
+            loader,
+            Normalize(data.mean, data.std).to(hardware.device),
+            card.num_classes,
+            hardware,
+            on_batch=lambda images: progress.advance(task, images),
+        )
+    console.print(class_table(found, card))
+    for line in headlines(found, card):
+        console.print(line, markup=False)
+    console.print(f"{found.images / found.seconds:.1f} images/s")
+
+    if arguments.json:
+        majority, baseline = majority_baseline(found.matrix)
+        report = {
+            "checkpoint": str(path),
+            "split": arguments.split,
+            "images": found.images,
+            "classes": card.class_names,
+            "scores": asdict(found.scores),
+            "baseline": {"class": card.class_names[majority], "scores": asdict(baseline)},
+            "confusion_matrix": found.matrix.tolist(),
+        }
+        try:
+            arguments.json.write_text(json.dumps(_without_nan(report), indent=2) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {arguments.json}: {error}") from error
+    return 0
+
+
+def _without_nan(value: object) -> object:
+    """Write n/a as null: JSON has no nan."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if value != value else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
