@@ -42,6 +42,7 @@ def draw_curves(path: Path, history: Sequence[dict[str, Any]], card: Card) -> No
         axis.legend(frameon=False, fontsize="small", ncols=2, loc="lower right")
     for axis in (loss, scores, classes):
         axis.set_xlabel("epoch")
+        axis.set_xlim(0, len(history) + 1)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=100)

@@ -1,0 +1,33 @@
+# Each target sets itself up: it makes .venv, installs what it needs there, and runs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help train test lint clean
+
+help:
+	@echo "make train   set up and train U-Net on VGG16 on the built-in street scenes"
+	@echo "make test    set up and run the tests"
+	@echo "make lint    set up and run ruff and mypy"
+	@echo "make clean   remove .venv and caches; data and runs stay"
+
+# Rebuilt when the dependencies change; pip, because it takes torch's right build.
+$(VENV)/.dev: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+train: $(VENV)/.dev
+	$(BIN)/python tools/train.py configs/unet_vgg16.yaml
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
