@@ -43,7 +43,8 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
 
     path = find_checkpoint(arguments.checkpoint)
     content = load_checkpoint(path)
-    config, data = restore_config(content, path), restore_config(content, path).data
+    config = restore_config(content, path)
+    data = config.data
     card = Card.model_validate(content["card"])
     if arguments.data_root:
         card = card.model_copy(update={"root": str(Path(arguments.data_root).resolve())})

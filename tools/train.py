@@ -43,11 +43,12 @@ def train(arguments: argparse.Namespace) -> int:
     card = load_card(config.data.card, config.data.root)
     trainer = Trainer(config, card, hardware, arguments.resume)
     say = trainer.console.say
-    model, parameters = config.model, sum(p.numel() for p in trainer.model.parameters())
+    model, parameters = config.model, sum(p.numel() for p in trainer.state.model.parameters())
     say(f"model    {model.decoder.name} on {model.encoder.name}, {parameters:,} parameters")
     say(f"data     {card.name}: {len(trainer.train_set)} train, {len(trainer.val_set)} val images")
     say(f"device   {hardware}")
-    say(f"run      {trainer.folder.path}, epoch {trainer.position.epoch} of {config.train.epochs}")
+    position = trainer.state.position
+    say(f"run      {trainer.folder.path}, {position.epoch} of {config.train.epochs} epochs done")
 
     try:
         trainer.run()
@@ -56,7 +57,7 @@ def train(arguments: argparse.Namespace) -> int:
         overrides = "".join(f" --set '{override}'" for override in arguments.set)
         say(f"stopped and saved to {trainer.folder.last}; go on with: {resume}{overrides}")
         return 130
-    best = f"best mIoU {100 * trainer.position.best_miou:.1f} %"
+    best = f"best mIoU {100 * position.best_miou:.1f} %"
     say(f"done     {best}; judge it with: python tools/eval.py {trainer.folder.path}")
     return 0
 

@@ -45,13 +45,11 @@ BUILDER_OPTIONS: dict[str, dict[str, Any]] = {
 def _decoder_section(name: str, decoder: type) -> type[Section]:
     """Turn the keyword options of a decoder's constructor into a section of the schema."""
     hints = get_type_hints(decoder.__init__)  # type: ignore[misc]
-    options: dict[str, Any] = {
-        p.name: (hints[p.name], p.default)
-        for p in inspect.signature(decoder).parameters.values()
-        if p.kind is inspect.Parameter.KEYWORD_ONLY
-    }
+    options: dict[str, Any] = {"name": (Literal[name], ...)}
+    for parameter in inspect.signature(decoder).parameters.values():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            options[parameter.name] = (hints[parameter.name], parameter.default)
     options |= BUILDER_OPTIONS.get(name, {})
-    options["name"] = (Literal[name], ...)
     return create_model(f"{decoder.__name__}Config", __base__=Section, **options)
 
 

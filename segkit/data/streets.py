@@ -54,20 +54,6 @@ SPLITS = {"train": 256, "val": 64, "test": 64}
 SPLIT_NUMBERS = {"train": 0, "val": 1, "test": 2}  # part of the seed: never renumber
 
 
-@dataclass(frozen=True)
-class Street:
-    """Half the width of the road, the width of a pavement, and the gaps between the buildings."""
-
-    half: float
-    pavement: float
-    gaps: list[tuple[int, float, float, bool]]  # side, from z, to z, whether a road leads in
-
-    @property
-    def front(self) -> float:
-        """Distance of the facades from the middle of the road."""
-        return self.half + self.pavement
-
-
 def draw_scene(seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw one scene; the same arguments give the same pixels, whatever was drawn before.
 
@@ -82,13 +68,13 @@ def draw_scene(seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarra
     things = _things(rng, street)
     row += _yard_trees(rng, street)
 
-    _paint_sky(canvas, rng)
-    _paint_ground(canvas, rng, street, [*row, *things])
-    _paint_backdrop(canvas, rng)
+    paint_sky(canvas, rng)
+    paint_ground(canvas, rng, street, [*row, *things])
+    paint_backdrop(canvas, rng)
     # The rows stand behind everything between them, so each group is sorted on its own.
     for thing in sorted(row, key=lambda thing: -thing.z):
         thing.paint(canvas, rng)
-    _paint_cables(canvas, rng, street)
+    paint_cables(canvas, rng, street)
     for thing in sorted(things, key=lambda thing: -thing.z):
         thing.paint(canvas, rng)
     return _photograph(image, rng), _seams(canvas.mask)
@@ -230,141 +216,6 @@ def _street_trees(rng: np.random.Generator, street: Street) -> list[Thing]:
             trees.append(_tree(rng, side * (street.half + 0.9), z))
             z += rng.uniform(7, 14)
     return trees
-
-
-def _paint_sky(canvas: Canvas, rng: np.random.Generator) -> None:
-    zeniths = [(96, 140, 196), (130, 164, 204), (158, 168, 178), (120, 130, 144)]
-    zenith = np.array(zeniths[rng.integers(len(zeniths))])
-    height = np.clip(np.linspace(1, -0.3, FRAME[0]), 0, 1)[:, None, None]
-    sky = (canvas.light.haze * (1 - height) + zenith * height).astype(np.float32)
-    cloud = noise(rng, FRAME, 3, 6, 13)
-    cover = np.clip((cloud - rng.uniform(-0.6, 1.4)) * rng.uniform(0.5, 1.6), 0, 0.9)[..., None]
-    cloud_colour = np.array([238, 238, 240]) * rng.uniform(0.75, 1.02)
-    canvas.image[:] = np.clip(sky + (cloud_colour - sky) * cover, 0, 255)
-
-
-def _flat(*points: tuple[float, float]) -> np.ndarray:
-    """Ground points (x, z) as world points."""
-    return np.array([[x, 0.0, z] for x, z in points])
-
-
-def _strip(x0: float, x1: float, z0: float, z1: float) -> np.ndarray:
-    return _flat((x0, z0), (x1, z0), (x1, z1), (x0, z1))
-
-
-def _paint_ground(
-    canvas: Canvas, rng: np.random.Generator, street: Street, things: list[Thing]
-) -> None:
-    """Flat paint first, then grain and cast shadows over all of it, then haze by depth."""
-    f, turn, position = canvas.camera.focal, canvas.camera.rotation, canvas.camera.position
-    across = (np.arange(FRAME[1]) + 0.5 - FRAME[1] / 2) / f
-    upward = (FRAME[0] / 2 - np.arange(FRAME[0]) - 0.5) / f
-    drop = -(turn[0, 1] * across[None] + turn[1, 1] * upward[:, None] + turn[2, 1])
-    below = drop > 1e-3
-    ground = Canvas(canvas.image.copy(), canvas.mask, canvas.camera, _clear(canvas.light))
-    asphalt = np.array([98, 98, 102]) * rng.uniform(0.7, 1.35) + rng.normal(0, 3, 3)
-    stone = np.array([142, 138, 132]) * rng.uniform(0.65, 1.15) + rng.normal(0, 4, 3)
-    ground.image[below], canvas.mask[below] = stone, PAVEMENT
-    _paint_road(ground, rng, street, asphalt, stone)
-
-    bright = _grain(canvas, rng, street)
-    bright *= 1 - (0.25 + 0.3 * canvas.light.strength) * _shadows(canvas, things)
-    depth = np.minimum(position[1] / np.maximum(drop, 1e-3), 400)
-    lit = np.clip(ground.image * bright[..., None], 0, 255)
-    np.copyto(
-        canvas.image, canvas.light.through_air(lit, depth).astype(np.uint8), where=below[..., None]
-    )
-
-
-def _clear(light: Light) -> Light:
-    """The same light without haze, for what gets its haze later."""
-    return Light(light.sun, light.strength, light.haze, 1e9)
-
-
-def _paint_road(
-    canvas: Canvas, rng: np.random.Generator, street: Street, asphalt: np.ndarray, stone: np.ndarray
-) -> None:
-    w = street.half
-    canvas.polygon(_strip(-w, w, -1, 400), asphalt, ROAD)
-    for side, near, far, road in street.gaps:
-        if road:
-            canvas.polygon(_strip(side * w, side * 60, near + 0.8, far - 0.8), asphalt, ROAD)
-    for side in (-1, 1):  # kerbs, broken by the side streets
-        ends = [0.0, *(z for s, a, b, r in street.gaps if r and s == side for z in (a, b)), 400.0]
-        for near, far in zip(ends[::2], ends[1::2], strict=True):
-            top = _strip(side * w, side * (w + 0.16), near, far)
-            canvas.polygon(top, np.clip(stone * 1.18, 0, 255), PAVEMENT)
-            canvas.polygon(_strip(side * (w - 0.07), side * w, near, far), stone * 0.6, PAVEMENT)
-    for _ in range(rng.integers(1, 6)):  # mended asphalt
-        x, z = rng.uniform(-w, w - 1), rng.uniform(3, 25)
-        right = min(w - 0.1, x + rng.uniform(0.6, 2))
-        shade = rng.choice([0.78, 0.88, 1.12])
-        canvas.polygon(_strip(x, right, z, z + rng.uniform(0.8, 4)), asphalt * shade, ROAD)
-    white = np.array([214, 212, 204]) * rng.uniform(0.8, 1.05)
-    start, period = rng.uniform(0, 4), rng.uniform(4.5, 7)
-    for z in np.arange(start, 90, period):
-        canvas.polygon(_strip(-0.08, 0.08, z, z + period * 0.45), white, ROAD)
-    if rng.random() < 0.4:
-        for side in (-1, 1):
-            canvas.polygon(_strip(side * (w - 0.45), side * (w - 0.33), -1, 200), white, ROAD)
-    if rng.random() < 0.35:  # a zebra crossing
-        z = rng.uniform(7, 15)
-        for x in np.arange(-w + 0.4, w - 0.7, 1.0):
-            canvas.polygon(_strip(x, x + 0.5, z, z + 2.8), white, ROAD)
-
-
-def _grain(canvas: Canvas, rng: np.random.Generator, street: Street) -> np.ndarray:
-    """Brightness of the ground: a plan seen from above, with blotches and slabs, then warped."""
-    scale, span, length = 10, 30, 45  # pixels per metre; metres across and along
-    size = (length * scale, span * scale)
-    plan = 1 + 0.05 * noise(rng, size, 4, 12) + 0.06 * noise(rng, size, 60, span * scale)
-    edge = round(street.half * scale)
-    slab = rng.integers(8, 16)
-    for side in (slice(0, size[1] // 2 - edge), slice(size[1] // 2 + edge, None)):
-        plan[::slab, side] *= 0.82
-        plan[:, side][:, ::slab] *= 0.86
-    from_plan = np.array([[1 / scale, 0, -span / 2], [0, 1 / scale, 0], [0, 0, 1]])
-    warp = canvas.camera.ground_homography() @ from_plan
-    return cv2.warpPerspective(
-        plan, warp, FRAME[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-    )
-
-
-def _shadows(canvas: Canvas, things: list[Thing]) -> np.ndarray:
-    """Where the sun is kept from the ground, 0 to 1 with soft edges."""
-    flat = np.zeros((*FRAME, 3), np.uint8)
-    paper = Canvas(flat, np.zeros(FRAME, np.uint8), canvas.camera, _clear(canvas.light))
-    sun = canvas.light.sun
-    for thing in things:
-        footprint, low, high = thing.shadow()
-        shifts = [-sun[[0, 2]] / sun[1] * height for height in (low, high)]
-        cloud = np.concatenate([footprint + shift for shift in shifts]).astype(np.float32)
-        hull = cv2.convexHull(cloud)[:, 0]
-        paper.polygon(np.insert(hull, 1, 0.0, axis=1), (255, 255, 255), None)
-    return cv2.blur(flat[..., 0], (5, 5)).astype(np.float32) / 255
-
-
-def _paint_backdrop(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Distant fronts that close the view behind the street."""
-    x = -70.0
-    while x < 70:
-        width, z = rng.uniform(9, 18), rng.uniform(72, 95)
-        if rng.random() < 0.85:
-            ends = np.array([[x, z], [x + width, z]])
-            paint_wall(canvas, rng, Facade.random(rng), ends, rng.uniform(5, 15))
-        x += width
-
-
-def _paint_cables(canvas: Canvas, rng: np.random.Generator, street: Street) -> None:
-    """Wires across the street: thin, dark, and labelled as what is behind them."""
-    for _ in range(rng.integers(0, 4)):
-        z, height = rng.uniform(8, 30), rng.uniform(6, 9)
-        along = np.linspace(-1, 1, 13)
-        sag = height - rng.uniform(0.3, 1.2) * (1 - along**2)
-        z = z + along * rng.choice([0.0, 4.0])
-        view = canvas.camera.view(np.stack([along * street.front, sag, z], 1))
-        width = max(1.0, 0.05 * canvas.camera.focal / float(z.mean()))
-        canvas.line(canvas.camera.pixels(view), (40, 40, 42), width, None, float(z.mean()))
 
 
 def _photograph(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

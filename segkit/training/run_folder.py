@@ -22,7 +22,10 @@ from segkit.errors import UserError
 from segkit.hardware import Hardware
 
 Row = dict[str, Any]
-TIMINGS = ("seconds", "images_per_second")  # differ between equal runs, so metrics.csv has none
+TIMINGS = (
+    "seconds_per_step",
+    "images_per_second",
+)  # differ between equal runs, so metrics.csv has none
 
 
 class RunFolder:
@@ -49,19 +52,28 @@ class RunFolder:
             )
         if resume and not self.last.exists():
             raise UserError(f"nothing to resume: there is no {self.last}; leave out --resume")
+        existing = next(p for p in [self.path, *self.path.resolve().parents] if p.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            raise self._unwritable(f"{existing} is not a folder one may write to")
+
+    def create(self, config: Config, hardware: Hardware) -> None:
+        """Make the folder and write the resolved config and the environment into it.
+
+        Raises:
+            UserError: the folder cannot be written to.
+        """
         try:
             self.samples.mkdir(parents=True, exist_ok=True)
             self.last.parent.mkdir(exist_ok=True)
         except OSError as error:
-            raise UserError(
-                f"cannot make the run folder {self.path}: {error}; name another with "
-                "--set run_dir=DIR"
-            ) from error
-
-    def write_settings(self, config: Config, hardware: Hardware) -> None:
-        """Write the resolved config and the environment."""
+            raise self._unwritable(str(error)) from error
         self._write("config.yaml", dump_config(config))
         self._write("env.json", json.dumps(environment(hardware), indent=2) + "\n")
+
+    def _unwritable(self, reason: str) -> UserError:
+        return UserError(
+            f"cannot make the run folder {self.path}: {reason}; name another with --set run_dir=DIR"
+        )
 
     def write_history(self, history: Sequence[Row]) -> None:
         """Write one row an epoch, whole each time, so that a resumed run leaves no double rows."""

@@ -1,0 +1,167 @@
+"""Camera, light and canvas: how points and colours of a drawn street get into the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+SKY, BUILDING, ROAD, PAVEMENT, TREE, CAR, PERSON, POLE = range(8)
+
+OVERSAMPLING = 3  # odd, so that the middle subpixel of a block lies on the centre of its pixel
+FRAME = (120 * OVERSAMPLING, 160 * OVERSAMPLING)
+NEAR = 0.7  # metres; whatever comes closer to the camera is cut off
+
+Colour = Sequence[float]
+
+
+def noise(rng: np.random.Generator, shape: tuple[int, int], *cells: int) -> np.ndarray:
+    """Smooth random field of unit variance or so; `cells` are its grain counts along the width."""
+    height, width = shape
+    total = np.zeros(shape, np.float32)
+    for count in cells:
+        grid = rng.standard_normal((max(2, round(count * height / width)), count))
+        total += cv2.resize(grid.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    return total / len(cells) ** 0.5
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Pinhole camera in a world with x to the right, y up and z along the street (metres)."""
+
+    focal: float
+    position: np.ndarray
+    rotation: np.ndarray
+
+    def view(self, points: np.ndarray) -> np.ndarray:
+        """World points (N, 3) seen from the camera; the third column is the depth."""
+        return (np.asarray(points, float) - self.position) @ self.rotation.T
+
+    def pixels(self, view: np.ndarray) -> np.ndarray:
+        """Points in front of the camera (N, 3) as (x, y) in the oversampled frame."""
+        centre = np.array([FRAME[1] / 2, FRAME[0] / 2])
+        return centre + self.focal * view[:, :2] / view[:, 2:] * (1, -1)
+
+    def ground_homography(self) -> np.ndarray:
+        """The 3 x 3 map from (x, z, 1) on the ground to homogeneous pixels."""
+        f, (height, width) = self.focal, FRAME
+        matrix = np.array([[f, 0, width / 2], [0, -f, height / 2], [0, 0, 1]])
+        shift = -self.rotation @ self.position
+        return matrix @ np.stack([self.rotation[:, 0], self.rotation[:, 2], shift], axis=1)
+
+
+@dataclass(frozen=True)
+class Light:
+    """Sun and air: `sun` points to the sun, haze takes 63 % of a colour at `visibility` metres."""
+
+    sun: np.ndarray
+    strength: float
+    haze: np.ndarray
+    visibility: float
+
+    def shade(self, normal: np.ndarray) -> float:
+        """Brightness of a surface with this unit normal."""
+        facing = max(0.0, float(normal @ self.sun))
+        return 0.78 + self.strength * (0.45 * facing - 0.14)
+
+    def through_air(self, colour: Colour | np.ndarray, depth: float | np.ndarray) -> np.ndarray:
+        """The colour as it arrives from `depth` metres away; the two broadcast."""
+        clear = np.exp(-np.asarray(depth, np.float32) / self.visibility)[..., None]
+        return np.clip(np.asarray(colour, np.float32) * clear + self.haze * (1 - clear), 0, 255)
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """An image and its label mask, always painted together, from far to near."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    camera: Camera
+    light: Light
+
+    def polygon(
+        self, points: np.ndarray, colour: Colour, label: int | None, shade: float = 1.0
+    ) -> None:
+        """Fill a world polygon (N, 3); label None paints over a surface without renaming it."""
+        view = clip_near(self.camera.view(points))
+        if len(view) >= 3:
+            tint = np.asarray(colour, float) * shade
+            self.fill(self.camera.pixels(view), tint, label, float(view[:, 2].mean()))
+
+    def fill(self, pixels: np.ndarray, colour: Colour, label: int | None, depth: float) -> None:
+        """Fill a polygon given in pixels of the frame."""
+        corners = [np.round(np.asarray(pixels) * 16).astype(np.int32)]
+        cv2.fillPoly(self.image, corners, self.light.through_air(colour, depth).tolist(), shift=4)
+        if label is not None:
+            cv2.fillPoly(self.mask, corners, label, shift=4)
+
+    def line(
+        self, pixels: np.ndarray, colour: Colour, width: float, label: int | None, depth: float
+    ) -> None:
+        """Draw a round-ended polyline given in pixels of the frame."""
+        corners, thick = [np.round(pixels).astype(np.int32)], max(1, round(width))
+        tint = self.light.through_air(colour, depth).tolist()
+        cv2.polylines(self.image, corners, False, tint, thick)
+        if label is not None:
+            cv2.polylines(self.mask, corners, False, label, thick)
+
+    def paste(self, patch: np.ndarray, where: np.ndarray, left: int, top: int, label: int) -> None:
+        """Copy a patch (h, w, 3) with its top left corner at (left, top), where `where` is set."""
+        height, width = where.shape
+        rows = slice(max(0, top), max(0, min(FRAME[0], top + height)))
+        columns = slice(max(0, left), max(0, min(FRAME[1], left + width)))
+        inner = (
+            slice(rows.start - top, max(rows.start, rows.stop) - top),
+            slice(columns.start - left, max(columns.start, columns.stop) - left),
+        )
+        if where[inner].size:
+            seen = where[inner].astype(bool)
+            np.copyto(self.image[rows, columns], patch[inner], where=seen[..., None])
+            self.mask[rows, columns][seen] = label
+
+    def texture(self, corners: np.ndarray, texture: np.ndarray, label: int) -> None:
+        """Stretch a texture onto a world quad: top left, top right, bottom right, bottom left."""
+        target = self.camera.pixels(self.camera.view(corners))
+        low = np.clip(np.floor(target.min(0)), 0, (FRAME[1], FRAME[0])).astype(int)
+        high = np.clip(np.ceil(target.max(0)) + 1, 0, (FRAME[1], FRAME[0])).astype(int)
+        width, height = (high - low).tolist()
+        if width <= 0 or height <= 0:
+            return
+        h, w = texture.shape[:2]
+        source = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32)
+        target = (target - low).astype(np.float32)
+        warp = cv2.getPerspectiveTransform(source, target)
+        patch = cv2.warpPerspective(
+            texture, warp, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        inside = np.zeros((height, width), np.uint8)
+        cv2.fillConvexPoly(inside, np.round(target * 16).astype(np.int32), 1, shift=4)
+        self.paste(patch, inside, int(low[0]), int(low[1]), label)
+
+
+def clip_near(view: np.ndarray) -> np.ndarray:
+    """Cut the part of a polygon that lies closer than NEAR (Sutherland and Hodgman's way)."""
+    kept = []
+    for start, end in zip(view, np.roll(view, -1, axis=0), strict=True):
+        if start[2] >= NEAR:
+            kept.append(start)
+        if (start[2] >= NEAR) != (end[2] >= NEAR):
+            kept.append(start + (end - start) * (NEAR - start[2]) / (end[2] - start[2]))
+    return np.array(kept).reshape(-1, 3)
+
+
+class Thing(Protocol):
+    """What can stand in a street: it has a depth, casts shadows and paints itself."""
+
+    @property
+    def z(self) -> float:
+        """Distance along the street at which it is sorted."""
+
+    def shadow(self) -> tuple[np.ndarray, float, float]:
+        """Footprint (N, 2) in (x, z), and the lowest and highest height that keeps out the sun."""
+
+    def paint(self, canvas: Canvas, rng: np.random.Generator) -> None:
+        """Draw image and labels."""

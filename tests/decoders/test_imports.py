@@ -1,0 +1,95 @@
+"""`import segkit.decoders` brings torch, what torch itself loads, and nothing else."""
+
+import json
+import re
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+
+LISTING = """
+import json, sys
+import {module}
+modules = {{name.partition(".")[0] for name in sys.modules}} - set(sys.stdlib_module_names)
+print(json.dumps(sorted(modules)))
+"""
+
+# Refuses every module that is not built in, torch, segkit or named on the command line.
+BLOCKED = """
+import importlib.abc, sys
+
+allowed = {"torch", "torchgen", "functorch", "segkit", *sys.stdlib_module_names, *sys.argv[1:]}
+refused = set()
+
+class Wall(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top not in allowed and not top.startswith(("_", "sitecustomize", "usercustomize")):
+            refused.add(top)
+            raise ModuleNotFoundError(f"{top} is out of reach", name=top)
+        return None
+
+def no_network(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        raise OSError("no network")
+
+for name in [n for n in sys.modules if n.partition(".")[0] not in allowed and n[0] != "_"]:
+    del sys.modules[name]  # what .pth files of the environment have loaded at start
+sys.meta_path.insert(0, Wall())
+sys.addaudithook(no_network)
+
+for name in "numpy torchvision pydantic yaml albumentations cv2 timm PIL".split():
+    try:
+        __import__(name)
+    except ImportError:
+        continue
+    raise SystemExit(f"{name} got through")
+
+import torch
+from segkit.decoders import DECODERS, FCNDecoder, InterpolateDecoder, TransposedDecoder
+from segkit.decoders import UNetDecoder, UnpoolDecoder
+
+maps = [torch.rand(1, 4, 8, 8), torch.rand(1, 8, 4, 4)]
+for name, decoder in DECODERS.items():
+    options = {"fcn": {"stride": 2}, "unpool": {"mode": "bed_of_nails"}}.get(name, {})
+    assert decoder([4, 8], [2, 4], 3, **options)(maps).shape == (1, 3, 16, 16)
+print("done", sorted(DECODERS))
+"""
+
+
+def python(code: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def loaded_by(module: str) -> set[str]:
+    return set(json.loads(python(LISTING.format(module=module)).splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "module", ["segkit.decoders", "segkit.features, segkit.blocks, segkit.upsample"]
+)
+def test_nothing_but_torch_comes_along(module):
+    assert loaded_by(module) - loaded_by("torch") == {"segkit"}
+
+
+def modules_torch_requires() -> set[str]:
+    """The top-level modules of what torch's own metadata declares as required."""
+    declared = [line for line in metadata.requires("torch") or [] if "extra ==" not in line]
+    names = {re.split(r"[^\w.-]", line)[0].lower().replace("_", "-") for line in declared}
+    owners = metadata.packages_distributions().items()
+    return {m for m, dists in owners if names & {d.lower().replace("_", "-") for d in dists}}
+
+
+def test_the_decoders_run_with_everything_else_out_of_reach():
+    required = modules_torch_requires()
+    assert "typing_extensions" in required
+    assert not required & {"numpy", "torchvision", "pydantic", "yaml", "cv2", "timm", "PIL"}
+    assert "done" in python(BLOCKED, *required)
