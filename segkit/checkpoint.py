@@ -56,8 +56,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}") from error
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except (pickle.UnpicklingError, LookupError) as error:  # torch's words advise to run the file
+        raise UserError(
+            f"{path} is damaged or no checkpoint: it is not made of tensors and plain values alone"
+        ) from error
+    except Exception as error:  # the bytes of a damaged file may lead the reader anywhere
+        first = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
         raise UserError(f"{path} is damaged or no checkpoint: {first}") from error
     if not isinstance(content, dict) or not {"format", "config", "card", "model"} <= content.keys():
         raise UserError(

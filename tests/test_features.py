@@ -20,6 +20,11 @@ from segkit.features import (
 SIZES = [(6, 8), (7, 8), (6, 9), (7, 9), (5, 8), (5, 7), (7, 7), (5, 9), (1, 1), (11, 13)]
 
 
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(1)
+
+
 def numpy_fit(x: np.ndarray, size: tuple[int, int], mode: str) -> np.ndarray:
     x = x[:, :, : size[0], : size[1]]
     grow = [(0, 0), (0, 0), (0, size[0] - x.shape[2]), (0, size[1] - x.shape[3])]

@@ -22,6 +22,11 @@ MODES = ["nearest", "bilinear", "bicubic"]
 ODD_SIZES = [(10, 14), (11, 14), (10, 15), (11, 15), (9, 13), (9, 15), (11, 13)]
 
 
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(1)
+
+
 @contextlib.contextmanager
 def deterministic_algorithms():
     before = torch.are_deterministic_algorithms_enabled()
@@ -79,7 +84,7 @@ def test_interpolation_commutes_with_a_flip(mode):
 
 
 def test_unknown_interpolation_mode_names_the_nearest():
-    with pytest.raises(UserError, match="'bilinaer'; did you mean 'bilinear'.*nearest"):
+    with pytest.raises(UserError, match=r"'bilinaer'; did you mean 'bilinear'.*nearest"):
         Interpolate("bilinaer")
 
 
@@ -108,7 +113,7 @@ def test_any_can_stand_where_another_stood(name, size):
 @pytest.mark.parametrize("name", list(UPSAMPLERS))
 def test_channels_last_gives_the_same_numbers(name):
     x = torch.randn(2, 4, 6, 8)
-    pooled, indices = F.max_pool2d(torch.randn(2, 4, 12, 16), 2, return_indices=True)
+    _, indices = F.max_pool2d(torch.randn(2, 4, 12, 16), 2, return_indices=True)
     up = make_upsampler(name, 4)
     result = up(x.to(memory_format=torch.channels_last), (12, 16), indices)
     torch.testing.assert_close(result, up(x, (12, 16), indices))
@@ -164,7 +169,7 @@ def pooled_with_ties(size, low=-2, high=3, dtype=torch.float32):
 @pytest.mark.parametrize("values", ["few", "negative", "all_equal", "normal"])
 @pytest.mark.parametrize("size", POOLED_SIZES)
 def test_max_unpool_equals_torch(size, values):
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     before = {
         "few": torch.randint(-2, 3, (2, 3, *size)).float(),
         "negative": -torch.rand(2, 3, *size) - 1,

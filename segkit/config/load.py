@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeGuard, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -102,7 +102,7 @@ def _apply(override: str, data: dict[str, Any], lines: Lines) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"--set {override}: the value cannot be read as YAML") from error
-    if isinstance(value, (bool, int, float)):
+    if not isinstance(value, (str, list, dict, type(None))):  # a number, a switch or a date
         value = text.strip()  # the field's own type decides, so that run_dir=2024 stays a name
     for depth, part in enumerate(path[:-1]):
         if not isinstance(data.get(part, {}), dict):
@@ -179,22 +179,33 @@ def _follow(
     """
     path: list[str | int] = []
     section = schema
+    choices: tuple[type[BaseModel], ...] = ()
+    member: type[BaseModel] | None = None
     for part in loc:
-        if isinstance(data, dict) and part == data.get("name") and part not in data:
-            choices = get_args(schema.model_fields[str(path[-1])].annotation)
-            section = next(c for c in choices if _is_named(c, part))
-            schema = section
+        if choices:
+            section = schema = next(c for c in choices if _is_named(c, part))
+            choices, member = (), None
             continue
         path.append(part)
-        section = schema
-        field = schema.model_fields.get(str(part))
-        if field and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            schema = field.annotation
+        if member:  # the part is a key of a mapping or a place in a list of sections
+            schema, member = member, None
+        else:
+            section = schema
+            field = schema.model_fields.get(str(part))
+            inner = get_args(field.annotation) if field else ()
+            choices = inner if field and field.discriminator else ()
+            member = next((kind for kind in inner if _is_section(kind)), None)
+            if field and _is_section(field.annotation):
+                schema = field.annotation
         if isinstance(data, Mapping):
             data = data.get(part)
-        elif isinstance(data, Sequence) and isinstance(part, int):
+        elif isinstance(data, Sequence) and isinstance(part, int) and part < len(data):
             data = data[part]
     return tuple(path), section
+
+
+def _is_section(kind: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _is_named(section: type[BaseModel], name: str | int) -> bool:

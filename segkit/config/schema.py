@@ -147,7 +147,7 @@ class TrainConfig(Section):
     schedule: Annotated[
         ConstantConfig | CosineConfig | PolyConfig | OneCycleConfig, Field(discriminator="name")
     ] = ConstantConfig(name="constant")
-    samples: int = Field(4, ge=0)  # validation images drawn as overlays each time the score rises
+    samples: int = Field(4, ge=0)  # validation images drawn as overlays now and then
 
 
 class Config(Section):

@@ -66,6 +66,7 @@ class SegmentationDataset(Dataset[Sample]):
         self.split = split
         self.channels = channels
         self.seed = seed
+        self.where = where
         self.pairs = pair_files(card, split)
         self.labels = LabelMap(card)
 
@@ -75,9 +76,21 @@ class SegmentationDataset(Dataset[Sample]):
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         """Read a sample; the key is its index, or (epoch, index) for another augmentation."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        image, mask = apply_transforms(self.chain, *self.read(index), key=(self.seed, epoch, index))
+        image, mask = self._transform(*self.read(index), epoch, index)
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
         return Sample(pixels, torch.from_numpy(np.ascontiguousarray(mask)), self.pairs[index].name)
+
+    def _transform(
+        self, image: NDArray[np.uint8], mask: NDArray[np.uint8], epoch: int, index: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        try:
+            return apply_transforms(self.chain, image, mask, (self.seed, epoch, index))
+        except Exception as error:  # of any type, e.g. for a crop larger than the image
+            raise UserError(
+                f"{self.pairs[index].image} is {image.shape[0]}x{image.shape[1]} (H x W) and does "
+                f"not go through {self.where}: {error}; mend them, e.g. a crop by pad_if_needed: "
+                "true"
+            ) from error
 
     def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Read an image `(H, W, C)` and its class indices `(H, W)` as they are on disk.

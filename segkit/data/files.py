@@ -61,9 +61,11 @@ def read_mask(path: Path) -> NDArray[np.integer]:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Give (H, W) of an upright image from its header alone."""
+    """Give (H, W) of an upright image, from its header where that is enough."""
     try:
         with Image.open(path) as image:
+            if image.format == "TIFF":
+                image.load()  # Pillow turns a TIFF itself, and then says so
             turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap the axes
             width, height = image.size
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:

@@ -75,10 +75,19 @@ class LabelMap:
             f"{v} ({c / raw.size:.1%} of the pixels)" for v, c in zip(values, counts, strict=True)
         ]
         more = f" and {len(values) - 5} more" if len(values) > 5 else ""
-        entries = {**self.card.label_map, **{int(v): IGNORE for v in values[:5]}}
+        entries = self._proposal([int(v) for v in values[:5]], set(classes.ravel().tolist()))
         pasted = ", ".join(f"{value}: {name}" for value, name in sorted(entries.items()))
         return UserError(
             f"{where}: the card '{self.card.name}' does not say what these label values mean: "
             f"{', '.join(shares[:5])}{more}; name their class or ignore them in the card, e.g. "
             f"label_map: {{{pasted}}}"
         )
+
+    def _proposal(self, values: list[int], found: set[int]) -> dict[int, str]:
+        """Complete the label map: one stray value beside one of two classes is likely the other."""
+        names = self.card.class_names
+        missing = [name for index, name in enumerate(names) if index not in found]
+        if len(names) == 2 and len(missing) == len(values) == 1:
+            kept = {raw: n for raw, n in self.card.label_map.items() if n not in missing}
+            return {**kept, values[0]: missing[0]}
+        return {**self.card.label_map, **dict.fromkeys(values, IGNORE)}

@@ -95,6 +95,7 @@ def make_loader(
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         worker_init_fn=_init_worker,
+        generator=torch.Generator(),  # else each start of an epoch takes one of dropout's numbers
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import cv2
@@ -15,7 +16,7 @@ OVERSAMPLING = 3  # odd, so that the middle subpixel of a block lies on the cent
 FRAME = (120 * OVERSAMPLING, 160 * OVERSAMPLING)
 NEAR = 0.7  # metres; whatever comes closer to the camera is cut off
 
-Colour = Sequence[float]
+Colour = Sequence[float] | np.ndarray
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, int], *cells: int) -> np.ndarray:
@@ -23,9 +24,9 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], *cells: int) -> np.n
     height, width = shape
     total = np.zeros(shape, np.float32)
     for count in cells:
-        grid = rng.standard_normal((max(2, round(count * height / width)), count))
-        total += cv2.resize(grid.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    return total / len(cells) ** 0.5
+        grid = rng.standard_normal((max(2, round(count * height / width)), count), np.float32)
+        total += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
+    return total / np.float32(len(cells) ** 0.5)
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,17 @@ class Camera:
     focal: float
     position: np.ndarray
     rotation: np.ndarray
+
+    @classmethod
+    def random(cls, rng: np.random.Generator) -> Camera:
+        """Pick a stand on the road, looking along it."""
+        yaw, pitch, roll = np.radians(rng.uniform((-6, -2, -2), (6, 5, 2)))
+        cy, sy, cp, sp, cr, sr = (f(a) for a in (yaw, pitch, roll) for f in (np.cos, np.sin))
+        turn = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
+        tilt = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
+        lean = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+        position = np.array([rng.uniform(-1.2, 1.8), rng.uniform(1.8, 2.9), 0.0])
+        return cls(rng.uniform(115, 140) * OVERSAMPLING, position, lean @ tilt @ turn)
 
     def view(self, points: np.ndarray) -> np.ndarray:
         """World points (N, 3) seen from the camera; the third column is the depth."""
@@ -62,15 +74,35 @@ class Light:
     haze: np.ndarray
     visibility: float
 
+    @classmethod
+    def random(cls, rng: np.random.Generator) -> Light:
+        """Pick a time of day and a weather."""
+        azimuth, height = rng.uniform(0, 2 * np.pi), rng.uniform(0.45, 1.1)
+        sun = [np.cos(height) * np.sin(azimuth), np.sin(height), np.cos(height) * np.cos(azimuth)]
+        skies = [(214, 222, 230), (198, 202, 206), (180, 200, 222), (228, 212, 190)]
+        haze = np.array(skies[rng.integers(len(skies))]) * rng.uniform(0.85, 1.05)
+        return cls(np.array(sun), rng.uniform(0.1, 1), np.clip(haze, 0, 245), rng.uniform(70, 220))
+
+    def without_haze(self) -> Light:
+        """The same light in clear air, for what gets its haze later."""
+        return replace(self, visibility=1e9)
+
     def shade(self, normal: np.ndarray) -> float:
         """Brightness of a surface with this unit normal."""
         facing = max(0.0, float(normal @ self.sun))
         return 0.78 + self.strength * (0.45 * facing - 0.14)
 
-    def through_air(self, colour: Colour | np.ndarray, depth: float | np.ndarray) -> np.ndarray:
-        """The colour as it arrives from `depth` metres away; the two broadcast."""
-        clear = np.exp(-np.asarray(depth, np.float32) / self.visibility)[..., None]
-        return np.clip(np.asarray(colour, np.float32) * clear + self.haze * (1 - clear), 0, 255)
+    def through_air(self, image: np.ndarray, depth: np.ndarray | float) -> np.ndarray:
+        """An image (..., 3) as it arrives, in bytes, from `depth` (...) metres away."""
+        clear = np.exp(-np.asarray(depth, np.float32) / np.float32(self.visibility))[..., None]
+        arriving = image * clear + self.haze.astype(np.float32) * (1 - clear)
+        return np.clip(arriving, 0, 255).astype(np.uint8)
+
+    def tint(self, colour: Colour, depth: float, shade: float = 1.0) -> list[float]:
+        """The same for one colour, in plain numbers because there are hundreds in a scene."""
+        clear = math.exp(-depth / self.visibility)
+        pairs = zip(colour, self.haze.tolist(), strict=True)
+        return [min(255.0, c * shade * clear + h * (1 - clear)) for c, h in pairs]
 
 
 @dataclass(frozen=True)
@@ -88,13 +120,20 @@ class Canvas:
         """Fill a world polygon (N, 3); label None paints over a surface without renaming it."""
         view = clip_near(self.camera.view(points))
         if len(view) >= 3:
-            tint = np.asarray(colour, float) * shade
-            self.fill(self.camera.pixels(view), tint, label, float(view[:, 2].mean()))
+            depth = float(view[:, 2].sum()) / len(view)
+            self.fill(self.camera.pixels(view), colour, label, depth, shade)
 
-    def fill(self, pixels: np.ndarray, colour: Colour, label: int | None, depth: float) -> None:
+    def fill(
+        self,
+        pixels: np.ndarray,
+        colour: Colour,
+        label: int | None,
+        depth: float,
+        shade: float = 1.0,
+    ) -> None:
         """Fill a polygon given in pixels of the frame."""
         corners = [np.round(np.asarray(pixels) * 16).astype(np.int32)]
-        cv2.fillPoly(self.image, corners, self.light.through_air(colour, depth).tolist(), shift=4)
+        cv2.fillPoly(self.image, corners, self.light.tint(colour, depth, shade), shift=4)
         if label is not None:
             cv2.fillPoly(self.mask, corners, label, shift=4)
 
@@ -103,7 +142,7 @@ class Canvas:
     ) -> None:
         """Draw a round-ended polyline given in pixels of the frame."""
         corners, thick = [np.round(pixels).astype(np.int32)], max(1, round(width))
-        tint = self.light.through_air(colour, depth).tolist()
+        tint = self.light.tint(colour, depth)
         cv2.polylines(self.image, corners, False, tint, thick)
         if label is not None:
             cv2.polylines(self.mask, corners, False, label, thick)
@@ -122,28 +161,34 @@ class Canvas:
             np.copyto(self.image[rows, columns], patch[inner], where=seen[..., None])
             self.mask[rows, columns][seen] = label
 
+    def extent(self, corners: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+        """World points as pixels, and left, top, right, bottom of what the frame sees of them."""
+        pixels = self.camera.pixels(self.camera.view(corners))
+        limits = (FRAME[1], FRAME[0])
+        left, top = np.clip(np.floor(pixels.min(0)), 0, limits).astype(int).tolist()
+        right, bottom = np.clip(np.ceil(pixels.max(0)) + 1, 0, limits).astype(int).tolist()
+        return pixels, (left, top, right, bottom)
+
     def texture(self, corners: np.ndarray, texture: np.ndarray, label: int) -> None:
         """Stretch a texture onto a world quad: top left, top right, bottom right, bottom left."""
-        target = self.camera.pixels(self.camera.view(corners))
-        low = np.clip(np.floor(target.min(0)), 0, (FRAME[1], FRAME[0])).astype(int)
-        high = np.clip(np.ceil(target.max(0)) + 1, 0, (FRAME[1], FRAME[0])).astype(int)
-        width, height = (high - low).tolist()
-        if width <= 0 or height <= 0:
-            return
+        target, (left, top, right, bottom) = self.extent(corners)
+        width, height = right - left, bottom - top
         h, w = texture.shape[:2]
         source = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32)
-        target = (target - low).astype(np.float32)
+        target = (target - (left, top)).astype(np.float32)
         warp = cv2.getPerspectiveTransform(source, target)
         patch = cv2.warpPerspective(
             texture, warp, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         inside = np.zeros((height, width), np.uint8)
         cv2.fillConvexPoly(inside, np.round(target * 16).astype(np.int32), 1, shift=4)
-        self.paste(patch, inside, int(low[0]), int(low[1]), label)
+        self.paste(patch, inside, left, top, label)
 
 
 def clip_near(view: np.ndarray) -> np.ndarray:
     """Cut the part of a polygon that lies closer than NEAR (Sutherland and Hodgman's way)."""
+    if view[:, 2].min() >= NEAR:
+        return view
     kept = []
     for start, end in zip(view, np.roll(view, -1, axis=0), strict=True):
         if start[2] >= NEAR:

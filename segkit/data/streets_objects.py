@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,20 +51,24 @@ class Tree:
         canvas.fill(np.array(trunk), np.array([84, 70, 58]) * rng.uniform(0.7, 1.2), TREE, depth)
         crown = (round((self.height - self.trunk) * scale) + 2, round(self.width * scale) + 2)
         patch, where = self._crown(canvas, rng, crown)
-        patch = canvas.light.through_air(patch, depth).astype(np.uint8)
+        patch = canvas.light.through_air(patch, depth)
         canvas.paste(patch, where, round(top[0] - crown[1] / 2), round(top[1]), TREE)
 
     def _crown(
         self, canvas: Canvas, rng: np.random.Generator, size: tuple[int, int]
     ) -> tuple[np.ndarray, np.ndarray]:
-        y, x = np.meshgrid(np.linspace(-1, 1, size[0]), np.linspace(-1, 1, size[1]), indexing="ij")
+        y = np.linspace(-1, 1, size[0], dtype=np.float32)[:, None]
+        x = np.linspace(-1, 1, size[1], dtype=np.float32)
         coarse, fine = noise(rng, size, 5), noise(rng, size, 11, 22)
-        reach = np.abs(x) * 2 - (y + 1) if self.shape == "cone" else x**2 + y**2 - 0.75
+        if self.shape == "cone":
+            reach = np.maximum(np.abs(x) * 2 - (y + 1), (y - 0.8) * 2)
+        else:
+            reach = x**2 + y**2 - 0.75
         where = reach < 0.16 * coarse + 0.2 * fine
-        side = (canvas.camera.rotation @ canvas.light.sun)[0]
+        side = float(canvas.camera.rotation[0] @ canvas.light.sun)
         lit = 0.8 + 0.22 * canvas.light.strength * (x * side - y * 0.6)
         lit = lit + 0.1 * coarse + 0.16 * fine
-        return np.asarray(self.colour) * np.clip(lit, 0.25, 1.5)[..., None], where
+        return np.asarray(self.colour, np.float32) * np.clip(lit, 0.25, 1.5)[..., None], where
 
 
 @dataclass(frozen=True)
@@ -222,8 +225,8 @@ class Person:
             bag = at((-0.06, 0.76), (0.09, 0.76), (0.09, 0.55), (-0.06, 0.55))
             canvas.fill(bag, rng.uniform(30, 200, 3), PERSON, depth)
         turn = np.linspace(0, 2 * np.pi, 10, endpoint=False)
-        for middle, radius, colour in ((0.93, 0.075, rng.uniform(25, 120) * np.array([1, 0.85, 0.7])),
-                                       (0.905, 0.058, skin)):  # fmt: skip
+        hair = rng.uniform(25, 120) * np.array([1, 0.85, 0.7])
+        for middle, radius, colour in ((0.93, 0.075, hair), (0.905, 0.058, skin)):
             ring = zip(radius * np.cos(turn), middle + radius * np.sin(turn), strict=True)
             canvas.fill(at(*ring), colour, PERSON, depth)
 

@@ -1,173 +1,26 @@
-"""The scenery of a drawn street: sky, ground with its shadows, buildings and cables."""
+"""The scenery of a drawn street: the sky, the ground with its shadows, and the cables."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from segkit.data.streets_canvas import (
-    BUILDING,
-    FRAME,
-    PAVEMENT,
-    ROAD,
-    Canvas,
-    Colour,
-    Light,
-    Thing,
-    noise,
-)
-
-
-@dataclass(frozen=True)
-class Street:
-    """Half the width of the road, the width of a pavement, and the gaps between the buildings."""
-
-    half: float
-    pavement: float
-    gaps: list[tuple[int, float, float, bool]]  # side, from z, to z, whether a road leads in
-
-    @property
-    def front(self) -> float:
-        """Distance of the facades from the middle of the road."""
-        return self.half + self.pavement
-
-
-@dataclass(frozen=True)
-class Facade:
-    """The look of a building; all its walls share it."""
-
-    kind: str  # brick, plaster or glass
-    colour: Colour
-    trim: Colour
-    pane: Colour
-    window: tuple[float, float]  # share of the bay's width and of the floor's height
-    bay: float
-    floor: float
-
-    @classmethod
-    def random(cls, rng: np.random.Generator) -> Facade:
-        """Pick a look."""
-        kind = str(rng.choice(["plaster", "brick", "glass"], p=[0.5, 0.32, 0.18]))
-        palette = {
-            "plaster": [(200, 190, 168), (150, 150, 150), (186, 158, 120), (118, 114, 110),
-                        (206, 202, 196), (160, 122, 100), (140, 150, 164), (130, 140, 118)],
-            "brick": [(142, 78, 62), (120, 82, 68), (164, 112, 88), (98, 90, 86)],
-            "glass": [(112, 140, 168), (146, 168, 190), (92, 112, 130)],
-        }[kind]  # fmt: skip
-        colour = np.array(palette[rng.integers(len(palette))]) * rng.uniform(0.8, 1.12)
-        colour = colour + rng.normal(0, 6, 3)
-        pane = np.array([52, 60, 70]) + rng.uniform(0, 1) * np.array([70, 85, 100])
-        share = (0.9, 0.8) if kind == "glass" else (rng.uniform(0.35, 0.65), rng.uniform(0.45, 0.6))
-        trim = colour * rng.choice([0.72, 1.2])
-        return cls(kind, colour, trim, pane, share, rng.uniform(1.7, 3), rng.uniform(2.8, 3.4))
-
-    def texture(self, rng: np.random.Generator, length: float, height: float) -> np.ndarray:
-        """A wall of length x height metres as float image, uint8 range, ground at the bottom."""
-        scale = min(16.0, 200 / max(length, height))
-        size = (max(8, round(height * scale)), max(8, round(length * scale)))
-        grain = 1 + 0.05 * noise(rng, size, 3, 40)
-        wall = np.asarray(self.colour, np.float32) * grain[..., None]
-        if self.kind == "brick":
-            wall[:: max(2, round(scale * 0.25))] *= 0.86
-        bays = max(1, round(length / self.bay))
-        floors = max(1, round(height / self.floor))
-        for floor in range(floors):
-            for bay in range(bays):
-                self._window(wall, rng, (bay / bays, floor / floors, 1 / bays, 1 / floors))
-        self._trim(wall, rng, bays, floors)
-        return np.clip(wall, 0, 255)
-
-    def _window(
-        self, wall: np.ndarray, rng: np.random.Generator, cell: tuple[float, float, float, float]
-    ) -> None:
-        height, width = wall.shape[:2]
-        x, y = (cell[0] + cell[2] / 2) * width, (cell[1] + cell[3] * 0.45) * height
-        half = self.window[0] * cell[2] * width / 2, self.window[1] * cell[3] * height / 2
-        left, right = round(x - half[0]), max(round(x - half[0]) + 1, round(x + half[0]))
-        top, bottom = round(y - half[1]), max(round(y - half[1]) + 1, round(y + half[1]))
-        base = self.colour if self.kind == "glass" else self.pane
-        pane = np.asarray(base, np.float32) * rng.uniform(0.75, 1.15)
-        if self.kind != "glass":
-            wall[max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1] = self.trim
-        rows = wall[top:bottom, left:right].shape[0]
-        wall[top:bottom, left:right] = pane * np.linspace(1.15, 0.85, rows)[:, None, None]
-
-    def _trim(self, wall: np.ndarray, rng: np.random.Generator, bays: int, floors: int) -> None:
-        """Cornices, pilasters and drainpipes: thin upright lines that are no poles."""
-        height, width = wall.shape[:2]
-        wall[: max(1, height // 40)] = self.trim
-        for bay in range(1, bays):
-            if rng.random() < (0.6 if self.kind == "glass" else 0.25):
-                wall[:, round(bay * width / bays)] = np.asarray(self.trim) * rng.uniform(0.7, 1.1)
-        if rng.random() < 0.5:  # a shop front
-            top = height - round(0.75 * height / floors)
-            wall[top : height - 2, 2:-2] *= 0.25
-            wall[top : height - 2, 2:-2] += 0.75 * np.asarray(self.pane) * rng.uniform(0.6, 1.2)
-            wall[top - 2 : top] = rng.uniform(40, 220, 3)
-            wall[top : height - 2, :: max(3, width // bays)] = self.trim
-
-
-def paint_wall(
-    canvas: Canvas, rng: np.random.Generator, look: Facade, ends: np.ndarray, height: float
-) -> None:
-    """Paint an upright wall between two ground points (2, 2) in (x, z), left end first."""
-    along = ends[1] - ends[0]
-    length = float(np.hypot(*along))
-    normal = np.array([along[1], 0, -along[0]]) / length
-    texture = look.texture(rng, length, height) * canvas.light.shade(normal)
-    (x0, z0), (x1, z1) = ends
-    quad = np.array([[x0, height, z0], [x1, height, z1], [x1, 0, z1], [x0, 0, z0]])
-    depth = np.linspace(z0, z1, texture.shape[1], dtype=np.float32)
-    texture = canvas.light.through_air(texture, depth).astype(np.uint8)
-    canvas.texture(quad, texture, BUILDING)
-
-
-@dataclass(frozen=True)
-class Building:
-    """A box beside the street (side -1 left, 1 right) with its facade in the plane `x`."""
-
-    side: int
-    x: float
-    z: float
-    length: float
-    height: float
-    look: Facade
-    roof: float  # height of the pitched roof, 0 for a flat one
-
-    def shadow(self) -> tuple[np.ndarray, float, float]:
-        """The whole box."""
-        x, far = self.x + 10 * self.side, self.z + self.length
-        corners = [[self.x, self.z], [self.x, far], [x, far], [x, self.z]]
-        return np.array(corners), 0, self.height
-
-    def paint(self, canvas: Canvas, rng: np.random.Generator) -> None:
-        """Roof first, then the wall that faces the camera, then the facade on the street."""
-        near, far, deep = self.z, self.z + self.length, self.x + 9 * self.side
-        if self.roof:
-            ridge, top = self.x + 4.5 * self.side, self.height + self.roof
-            slope = [[self.x, self.height, near], [self.x, self.height, far], [ridge, top, far]]
-            colour = rng.choice([[130, 75, 60], [88, 86, 90], [110, 95, 85]])
-            canvas.polygon(np.array([*slope, [ridge, top, near]]), colour, BUILDING, 0.95)
-            gable = [[self.x, self.height, near], [ridge, top, near], [deep, self.height, near]]
-            canvas.polygon(np.array(gable), self.look.colour, BUILDING, 0.8)
-        front = np.array([[self.x, near], [deep, near]])
-        street = np.array([[self.x, near], [self.x, far]])
-        paint_wall(canvas, rng, self.look, front[:: self.side], self.height)
-        paint_wall(canvas, rng, self.look, street[:: -self.side], self.height)
+from segkit.data.streets_canvas import FRAME, OVERSAMPLING, PAVEMENT, ROAD, Canvas, Thing, noise
+from segkit.data.streets_plan import Street
 
 
 def paint_sky(canvas: Canvas, rng: np.random.Generator) -> None:
+    """Blue or grey towards the zenith, with clouds."""
     zeniths = [(96, 140, 196), (130, 164, 204), (158, 168, 178), (120, 130, 144)]
     zenith = np.array(zeniths[rng.integers(len(zeniths))])
-    height = np.clip(np.linspace(1, -0.3, FRAME[0]), 0, 1)[:, None, None]
-    sky = (canvas.light.haze * (1 - height) + zenith * height).astype(np.float32)
-    cloud = noise(rng, FRAME, 3, 6, 13)
+    size = FRAME[0] // OVERSAMPLING, FRAME[1] // OVERSAMPLING  # it is smooth: painted small
+    height = np.clip(np.linspace(1, -0.3, size[0]), 0, 1)[:, None, None]
+    sky = canvas.light.haze * (1 - height) + zenith * height
+    cloud = noise(rng, size, 3, 6, 13)
     cover = np.clip((cloud - rng.uniform(-0.6, 1.4)) * rng.uniform(0.5, 1.6), 0, 0.9)[..., None]
     cloud_colour = np.array([238, 238, 240]) * rng.uniform(0.75, 1.02)
-    canvas.image[:] = np.clip(sky + (cloud_colour - sky) * cover, 0, 255)
+    sky = np.clip(sky + (cloud_colour - sky) * cover, 0, 255).astype(np.uint8)
+    canvas.image[:] = cv2.resize(sky, FRAME[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def _flat(*points: tuple[float, float]) -> np.ndarray:
@@ -183,29 +36,24 @@ def paint_ground(
     canvas: Canvas, rng: np.random.Generator, street: Street, things: list[Thing]
 ) -> None:
     """Flat paint first, then grain and cast shadows over all of it, then haze by depth."""
-    f, turn, position = canvas.camera.focal, canvas.camera.rotation, canvas.camera.position
-    across = (np.arange(FRAME[1]) + 0.5 - FRAME[1] / 2) / f
-    upward = (FRAME[0] / 2 - np.arange(FRAME[0]) - 0.5) / f
-    drop = -(turn[0, 1] * across[None] + turn[1, 1] * upward[:, None] + turn[2, 1])
+    f, turn = canvas.camera.focal, canvas.camera.rotation
+    across = (np.arange(FRAME[1], dtype=np.float32) + 0.5 - FRAME[1] / 2) / f
+    upward = (FRAME[0] / 2 - np.arange(FRAME[0], dtype=np.float32) - 0.5) / f
+    drop = -(turn[0, 1] * across + turn[1, 1] * upward[:, None] + turn[2, 1]).astype(np.float32)
     below = drop > 1e-3
-    ground = Canvas(canvas.image.copy(), canvas.mask, canvas.camera, _clear(canvas.light))
+    flat = Canvas(canvas.image.copy(), canvas.mask, canvas.camera, canvas.light.without_haze())
     asphalt = np.array([98, 98, 102]) * rng.uniform(0.7, 1.35) + rng.normal(0, 3, 3)
     stone = np.array([142, 138, 132]) * rng.uniform(0.65, 1.15) + rng.normal(0, 4, 3)
-    ground.image[below], canvas.mask[below] = stone, PAVEMENT
-    _paint_road(ground, rng, street, asphalt, stone)
+    flat.image[below], flat.mask[below] = stone, PAVEMENT
+    _paint_road(flat, rng, street, asphalt, stone)
 
     bright = _grain(canvas, rng, street)
     bright *= 1 - (0.25 + 0.3 * canvas.light.strength) * _shadows(canvas, things)
-    depth = np.minimum(position[1] / np.maximum(drop, 1e-3), 400)
-    lit = np.clip(ground.image * bright[..., None], 0, 255)
-    np.copyto(
-        canvas.image, canvas.light.through_air(lit, depth).astype(np.uint8), where=below[..., None]
-    )
-
-
-def _clear(light: Light) -> Light:
-    """The same light without haze, for what gets its haze later."""
-    return Light(light.sun, light.strength, light.haze, 1e9)
+    rows = slice(int(np.argmax(below.any(1))), None)  # nothing to do above the horizon
+    depth = np.float32(canvas.camera.position[1]) / np.maximum(drop[rows], 1e-2)
+    lit = np.minimum(flat.image[rows] * bright[rows, :, None], 255)
+    seen = canvas.light.through_air(lit, depth)
+    np.copyto(canvas.image[rows], seen, where=below[rows, :, None])
 
 
 def _paint_road(
@@ -253,14 +101,18 @@ def _grain(canvas: Canvas, rng: np.random.Generator, street: Street) -> np.ndarr
     from_plan = np.array([[1 / scale, 0, -span / 2], [0, 1 / scale, 0], [0, 0, 1]])
     warp = canvas.camera.ground_homography() @ from_plan
     return cv2.warpPerspective(
-        plan, warp, FRAME[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+        plan.astype(np.float32),
+        warp,
+        FRAME[::-1],
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REFLECT,
     )
 
 
 def _shadows(canvas: Canvas, things: list[Thing]) -> np.ndarray:
     """Where the sun is kept from the ground, 0 to 1 with soft edges."""
     flat = np.zeros((*FRAME, 3), np.uint8)
-    paper = Canvas(flat, np.zeros(FRAME, np.uint8), canvas.camera, _clear(canvas.light))
+    paper = Canvas(flat, np.zeros(FRAME, np.uint8), canvas.camera, canvas.light.without_haze())
     sun = canvas.light.sun
     for thing in things:
         footprint, low, high = thing.shadow()
@@ -268,18 +120,7 @@ def _shadows(canvas: Canvas, things: list[Thing]) -> np.ndarray:
         cloud = np.concatenate([footprint + shift for shift in shifts]).astype(np.float32)
         hull = cv2.convexHull(cloud)[:, 0]
         paper.polygon(np.insert(hull, 1, 0.0, axis=1), (255, 255, 255), None)
-    return cv2.blur(flat[..., 0], (5, 5)).astype(np.float32) / 255
-
-
-def paint_backdrop(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Distant fronts that close the view behind the street."""
-    x = -70.0
-    while x < 70:
-        width, z = rng.uniform(9, 18), rng.uniform(72, 95)
-        if rng.random() < 0.85:
-            ends = np.array([[x, z], [x + width, z]])
-            paint_wall(canvas, rng, Facade.random(rng), ends, rng.uniform(5, 15))
-        x += width
+    return cv2.blur(flat[..., 0], (5, 5)) / np.float32(255)
 
 
 def paint_cables(canvas: Canvas, rng: np.random.Generator, street: Street) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from segkit.errors import UserError, unknown_name
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look for updates when imported
 import albumentations
+import cv2
 
 TRANSFORMS: dict[str, type] = {
     name: value
@@ -75,15 +76,19 @@ def _build(spec: TransformSpec, color: Sequence[int], where: str) -> Any:
         arguments["transforms"] = [
             _build(s, color, f"{where}.{name}[{i}]") for i, s in enumerate(inner)
         ]
-    ours = {"mask_interpolation": 0, "fill": color, "fill_mask": IGNORE_INDEX}
+    ours = {
+        "mask_interpolation": _nearest(TRANSFORMS[name]),
+        "fill": color,
+        "fill_mask": IGNORE_INDEX,
+    }
     for argument, value in ours.items():
         # CoarseDropout's default of None means that the mask keeps its labels under the holes
         if argument not in known or known[argument].default is None:
             continue
         if argument != "fill" and arguments.get(argument, value) != value:
             raise UserError(
-                f"{where}: {name}: {argument} is always {value}, so that no label is made up; "
-                "take it out"
+                f"{where}: {name}: {argument} is always {value}, so that no label is made up or "
+                "moved; take it out"
             )
         arguments.setdefault(argument, value)
     try:
@@ -91,6 +96,18 @@ def _build(spec: TransformSpec, color: Sequence[int], where: str) -> Any:
     except (ValueError, TypeError) as error:
         first = " ".join(str(error).split("\n  For further")[0].split())
         raise UserError(f"{where}: {name}: {first}") from error
+
+
+def _nearest(transform: type[Any]) -> int:
+    """Pick OpenCV's nearest neighbour for masks.
+
+    Its resize has two, and the plain one moves a mask against its image by up to a pixel.
+    """
+    schema = getattr(transform, "InitSchema", None)  # compositions have none
+    field = schema.model_fields.get("mask_interpolation") if schema else None
+    choices = get_args(field.annotation) if field else ()
+    exact = cv2.INTER_NEAREST_EXACT
+    return exact if exact in choices else cv2.INTER_NEAREST
 
 
 def _short(error: UserError) -> str:

@@ -29,6 +29,8 @@ from segkit.training.optim import learning_rate
 from segkit.training.run_folder import RunFolder
 from segkit.training.state import TrainingState
 
+PICTURES_EVERY_S = 20
+
 
 class Stopped(Exception):
     """A signal asked the run to stop; the last checkpoint is written."""
@@ -69,6 +71,7 @@ class Trainer:
         self.folder.create(config, hardware)
         self.console = RunConsole(self.folder.path / "train.log")
         self.stop_requested = False
+        self.drawn = -math.inf  # when, on the clock that never goes back
 
     def run(self) -> None:
         """Train to the last epoch, validating after each.
@@ -174,7 +177,8 @@ class Trainer:
             self.state.save_model(self.folder.best, scores)
         self.state.save(self.folder.last)
         self.console.say(self._epoch_line(row, scores) + ("  best so far" if improved else ""))
-        self._draw(improved)
+        self.folder.write_history(position.history)
+        self._draw()
 
     def _row(self, scores: Scores) -> dict[str, Any]:
         """Gather what metrics.csv and metrics.jsonl keep of an epoch."""
@@ -204,12 +208,15 @@ class Trainer:
             f"    IoU: {per_class}"
         )
 
-    def _draw(self, improved: bool) -> None:
+    def _draw(self) -> None:
+        """Draw curves and samples, now and then while epochs are short, and in the end."""
         history = self.state.position.history
-        self.folder.write_history(history)
+        finished = len(history) == self.config.train.epochs
+        if not finished and time.monotonic() - self.drawn < PICTURES_EVERY_S:
+            return
         draw_curves(self.folder.path / "curves.png", history, self.card)
         count = min(self.config.train.samples, len(self.val_set))
-        if improved and count:
+        if count:
             draw_predictions(
                 self.folder.samples / f"epoch_{len(history):03}.png",
                 self.state.model,
@@ -218,6 +225,7 @@ class Trainer:
                 self.normalize,
                 self.hardware,
             )
+        self.drawn = time.monotonic()
 
     def _stop(self) -> None:
         self.state.save(self.folder.last)

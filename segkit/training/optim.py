@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -87,4 +86,4 @@ def _one_cycle(progress: float, peak: float) -> float:
 
 def learning_rate(optimizer: Optimizer) -> float:
     """Give the learning rate of the decoder, the largest of all groups."""
-    return max(float(torch.as_tensor(group["lr"])) for group in optimizer.param_groups)
+    return max(float(group["lr"]) for group in optimizer.param_groups)

@@ -44,13 +44,20 @@ FAMILIES = ["interpolate-bilinear", "unpool-max", "transposed", "unet-bilinear",
 SIZES = [(31, 31), (32, 32), (33, 65), (64, 96), (127, 127), (341, 512), (540, 960)]
 
 
-def build(variant: str, encoder: str = "vgg11", seed: int = 0, **options) -> SegmentationModel:
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(1)
+
+
+def build(
+    variant: str, encoder: str = "vgg11", seed: int = 0, width: float = 1 / 8, **options
+) -> SegmentationModel:
     """Put a decoder on a VGG an eighth as wide as the real one."""
     torch.manual_seed(seed)
     name, own = VARIANTS[variant]
     own = {**own, **options}
     wants = DECODERS[name].wants(**own)
-    vgg = ENCODERS[encoder](taps=wants.taps, return_indices=wants.indices, width=1 / 8)
+    vgg = ENCODERS[encoder](taps=wants.taps, return_indices=wants.indices, width=width)
     channels, strides = zip(*((s.channels, s.stride) for s in vgg.specs), strict=True)
     return SegmentationModel(vgg, DECODERS[name](channels, strides, CLASSES, **own))
 
@@ -81,7 +88,7 @@ def deterministic_algorithms():
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_logits_have_the_size_of_the_input(variant, size):
-    model = build(variant)
+    model = build(variant, width=1 / 16)
     image = torch.randn(1, 3, *size)
     with torch.no_grad():
         for training in (True, False):
@@ -277,46 +284,50 @@ def grown(x: torch.Tensor, size: tuple[int, int], mode: str) -> torch.Tensor:
     return F.pad(x, (0, size[1] - x.shape[3], 0, size[0] - x.shape[2]), mode=mode)
 
 
+def randn(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
 @pytest.mark.parametrize("norm", ["batch", "none"])
 @pytest.mark.parametrize("name", ["interpolate", "transposed"])
 def test_climbers_equal_a_reference(name, norm):
-    decoder = DECODERS[name]([6, 24], [2, 8], CLASSES, norm=norm).eval()
+    decoder = DECODERS[name]([6, 24], [2, 8], CLASSES, norm=norm).double().eval()
     for key, tensor in decoder.state_dict().items():
         if ".up." not in key and tensor.is_floating_point():
-            tensor.add_(torch.rand_like(tensor), alpha=0.1)
+            tensor.add_(torch.rand_like(tensor), alpha=0.01)
     state = decoder.state_dict()
     sizes = [(45, 50), (22, 25), (11, 12)]
-    maps = [torch.randn(2, 6, 22, 25), torch.randn(2, 24, 5, 6)]
+    maps = [randn(2, 6, 22, 25), randn(2, 24, 5, 6)]
     x = maps[-1]
     for step, size in enumerate(reversed(sizes)):
         x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         x = grown(x, size, "replicate")
         for conv in range(2):
             x = conv_norm_relu(x, state, f"steps.{step}.convs.{conv}")
-    torch.testing.assert_close(decoder(maps, sizes), head(x, state), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(decoder(maps, sizes), head(x, state), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_unet_equals_a_reference(norm):
-    decoder = perturb(UNetDecoder([4, 6, 8], [1, 2, 4], CLASSES, norm=norm)).eval()
+    decoder = perturb(UNetDecoder([4, 6, 8], [1, 2, 4], CLASSES, norm=norm)).double().eval()
     state = decoder.state_dict()
-    maps = [torch.randn(2, 4, 23, 30), torch.randn(2, 6, 11, 15), torch.randn(2, 8, 5, 7)]
+    maps = [randn(2, 4, 23, 30), randn(2, 6, 11, 15), randn(2, 8, 5, 7)]
     x = maps[-1]
     for step, skip in enumerate((maps[1], maps[0])):
         x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         x = torch.cat([grown(x, skip.shape[-2:], "replicate"), skip], dim=1)
         for conv in range(2):
             x = conv_norm_relu(x, state, f"steps.{step}.convs.{conv}")
-    torch.testing.assert_close(decoder(maps), head(x, state), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(decoder(maps), head(x, state), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_segnet_equals_a_reference_with_torch_max_unpool(norm):
     decoder = UnpoolDecoder([4, 6, 8], [2, 4, 8], CLASSES, depths=[1, 2, 3], norm=norm)
-    state = perturb(decoder).eval().state_dict()
-    x, maps, indices, sizes = torch.randn(2, 4, 45, 51), [], [], []
+    state = perturb(decoder).double().eval().state_dict()
+    x, maps, indices, sizes = randn(2, 4, 45, 51), [], [], []
     for channels in (4, 6, 8):
-        x = x[:, :1] * torch.randn(1, channels, 1, 1)
+        x = x[:, :1] * randn(1, channels, 1, 1)
         sizes.append(tuple(x.shape[-2:]))
         x, index = F.max_pool2d(x, 2, return_indices=True)
         maps.append(x)
@@ -326,9 +337,7 @@ def test_segnet_equals_a_reference_with_torch_max_unpool(norm):
         x = F.max_unpool2d(x, indices[2 - step], 2, 2, output_size=sizes[2 - step])
         for conv in range(depth):
             x = conv_norm_relu(x, state, f"steps.{step}.convs.{conv}")
-    torch.testing.assert_close(
-        decoder(maps, sizes, indices), head(x, state), rtol=1e-4, atol=1e-4
-    )
+    torch.testing.assert_close(decoder(maps, sizes, indices), head(x, state), rtol=1e-9, atol=1e-9)
 
 
 # What is built
@@ -365,9 +374,9 @@ def test_default_widths_halve_and_skips_add_theirs(cls, joined):
         decoder = cls([64, 128, 256, 512, 512], [1, 2, 4, 8, 16], 12)
     widths = [256, 128, 64, 32]
     ins = [512 + joined[0], 256 + joined[1], 128 + joined[2], 64 + joined[3]]
-    expected = [
-        pair for a, b in zip(ins, widths, strict=True) for pair in ((a, b), (b, b))
-    ] + [(32, 12)]
+    expected = [pair for a, b in zip(ins, widths, strict=True) for pair in ((a, b), (b, b))] + [
+        (32, 12)
+    ]
     convs = [m for m in decoder.modules() if isinstance(m, nn.Conv2d)]
     assert [(m.in_channels, m.out_channels) for m in convs] == expected
 
@@ -390,7 +399,9 @@ def test_norms(norm, kind, count):
     assert len(found) == count
     if norm == "group":
         assert [m.num_groups for m in found] == [8, 8, 4, 4]  # of 24 and 12 channels
-    has_bias = [m[0].bias is not None for m in decoder.modules() if type(m).__name__ == "ConvNormAct"]
+    has_bias = [
+        m[0].bias is not None for m in decoder.modules() if type(m).__name__ == "ConvNormAct"
+    ]
     assert has_bias == [norm == "none"] * 4  # a norm brings its own bias
     assert decoder([torch.randn(1, 48, 2, 2)]).shape == (1, 3, 8, 8)
 

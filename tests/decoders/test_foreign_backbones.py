@@ -9,15 +9,20 @@ from segkit.errors import UserError
 
 CLASSES = 4
 VARIANTS = {
-    "interpolate": ("interpolate", {}),
-    "unpool": ("unpool", {"mode": "bed_of_nails"}),
-    "transposed": ("transposed", {"widths": [4, 4, 8, 8, 16]}),
+    "interpolate": ("interpolate", {"widths": [4, 4, 8, 8, 16]}),
+    "unpool": ("unpool", {"mode": "bed_of_nails", "depths": [1, 1, 1, 1, 1]}),
+    "transposed": ("transposed", {"kernel_size": 2, "widths": [4, 4, 8, 8, 16]}),
     "unet": ("unet", {"widths": [4, 4, 8, 8, 16]}),
     "unet-transposed": ("unet", {"upsample": "transposed", "widths": [4, 4, 8, 8, 16]}),
     "fcn-8": ("fcn", {"stride": 8}),
     "fcn-32": ("fcn", {"stride": 32}),
 }
 SIZES = [(64, 96), (65, 97), (63, 95), (45, 77), (33, 33)]
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(1)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +54,7 @@ class _Listed(nn.Module):
 
 
 def rounded_up(size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Sizes at strides 1, 2, 4, ...: padded strided convolutions round up where pools round down."""
+    """Sizes at strides 1, 2, 4, ...: strided convolutions round up where pools round down."""
     return [(-(-size[0] // 2**k), -(-size[1] // 2**k)) for k in range(5)]
 
 

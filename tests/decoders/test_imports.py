@@ -1,5 +1,6 @@
 """`import segkit.decoders` brings torch, what torch itself loads, and nothing else."""
 
+import functools
 import json
 import re
 import subprocess
@@ -69,6 +70,7 @@ def python(code: str, *arguments: str) -> str:
     return done.stdout
 
 
+@functools.cache
 def loaded_by(module: str) -> set[str]:
     return set(json.loads(python(LISTING.format(module=module)).splitlines()[-1]))
 

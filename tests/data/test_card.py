@@ -1,0 +1,189 @@
+"""Dataset cards: the shipped ones, every mistake in one, and where the data lies."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from segkit.data.card import Card, ensure_data, load_card, split_of
+from segkit.errors import UserError
+
+CARDS = sorted((Path(__file__).parents[2] / "datasets").glob("*.yaml"))
+
+
+def card_data(**changes):
+    data = {
+        "name": "things",
+        "root": "things",
+        "classes": [
+            {"name": "ground", "color": [0, 0, 0]},
+            {"name": "thing", "color": [255, 0, 0]},
+        ],
+        "label_map": {0: "ground", 1: "thing", 255: "ignore"},
+        "splits": {"train": {"images": "images", "masks": "masks"}},
+    }
+    return {k: v for k, v in {**data, **changes}.items() if v is not None}
+
+
+def write_card(folder, **changes):
+    path = folder / "things.yaml"
+    path.write_text(yaml.safe_dump(card_data(**changes), sort_keys=False))
+    return path
+
+
+@pytest.mark.parametrize("path", CARDS, ids=lambda p: p.stem)
+def test_shipped_cards_load(path):
+    written = yaml.safe_load(path.read_text())
+    card = load_card(path)
+    assert card.name == written["name"] == path.stem
+    assert card.class_names == tuple(entry["name"] for entry in written["classes"])
+    assert card.colors == tuple(tuple(entry["color"]) for entry in written["classes"])
+    assert len(set(card.colors)) == card.num_classes == len(written["classes"])
+    assert card.label_map == written["label_map"]
+    assert Path(card.root) == (path.parent / written["root"]).resolve()
+    assert card.source
+    assert card.licence
+    assert {"train", "val"} <= set(card.splits)
+
+
+def test_there_are_shipped_cards():
+    assert CARDS
+
+
+MISTAKES = {
+    "unknown key": ({"label_maps": {0: "ground"}}, ["label_maps", "'label_map'"]),
+    "unknown key of a split": (
+        {"splits": {"train": {"images": "i", "mask": "m", "masks": "m"}}},
+        ["splits.train.mask", "'masks'"],
+    ),
+    "no label map": ({"label_map": None}, ["label_map is missing"]),
+    "one class": (
+        {"classes": [{"name": "thing", "color": [255, 0, 0]}], "label_map": {1: "thing"}},
+        ["1 entry", "two classes", "background"],
+    ),
+    "a class twice": (
+        {"classes": [{"name": "ground", "color": [0, 0, 0]}] * 2, "label_map": {0: "ground"}},
+        ["unique", "['ground', 'ground']"],
+    ),
+    "a class named ignore": (
+        {"classes": [{"name": n, "color": [0, 0, 0]} for n in ("ground", "ignore")]},
+        ["'ignore'", "['ground', 'ignore']"],
+    ),
+    "a label of no class": (
+        {"label_map": {0: "ground", 1: "thnig", 2: "thing"}},
+        ["label_map[1]", "'thnig'", "did you mean 'thing'"],
+    ),
+    "a class without a label": (
+        {"label_map": {0: "ground", 255: "ignore"}},
+        ["no raw value", "thing"],
+    ),
+    "a colour beyond 255": (
+        {"classes": [{"name": "ground", "color": [0, 300, 0]}]},
+        ["classes.0.color.1", "300", "255"],
+    ),
+    "a colour of two numbers": (
+        {"classes": [{"name": "ground", "color": [0, 1]}]},
+        ["classes.0.color.2"],
+    ),
+    "a colour by name": (
+        {"classes": [{"name": "ground", "color": "red"}]},
+        ["classes.0.color", "'red'"],
+    ),
+    "a label below zero": ({"label_map": {0: "ground", -1: "thing"}}, ["label_map.-1", "-1"]),
+    "a label beyond 16 bits": ({"label_map": {0: "ground", 70000: "thing"}}, ["70000", "65535"]),
+    "a label that is no number": ({"label_map": {"zero": "ground"}}, ["'zero'", "integer"]),
+}
+
+
+@pytest.mark.parametrize("changes, parts", MISTAKES.values(), ids=MISTAKES)
+def test_each_mistake_is_named(tmp_path, changes, parts):
+    path = write_card(tmp_path, **changes)
+    with pytest.raises(UserError) as error:
+        load_card(path)
+    for part in (*parts, str(path)):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("typo", ["nme", "licens", "label_mapp", "clases"])
+def test_an_unknown_key_is_told_with_its_line(tmp_path, typo):
+    path = write_card(tmp_path, **{typo: "x"})
+    line = path.read_text().splitlines().index(f"{typo}: x") + 1
+    with pytest.raises(UserError, match=rf"things\.yaml:{line}: {typo} is an unknown key"):
+        load_card(path)
+
+
+def test_a_raw_value_given_twice_is_no_silent_choice(tmp_path):
+    path = write_card(tmp_path)
+    path.write_text(path.read_text().replace("  1: thing\n", "  1: thing\n  1: ground\n"))
+    with pytest.raises(UserError, match=r"label_map\.1 is given twice"):
+        load_card(path)
+
+
+def test_a_missing_card_names_the_nearest(tmp_path):
+    path = write_card(tmp_path)
+    with pytest.raises(UserError) as error:
+        load_card(tmp_path / "thinks.yaml")
+    assert str(tmp_path / "thinks.yaml") in str(error.value)
+    assert f"did you mean {path}" in str(error.value)
+
+
+def test_the_root_is_relative_to_the_card(tmp_path, monkeypatch):
+    (tmp_path / "cards").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    path = write_card(tmp_path / "cards", root="../data/things")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for given in (path, Path("../cards/things.yaml")):
+        assert load_card(given).root == str(tmp_path.resolve() / "data" / "things")
+
+
+def test_an_override_of_the_root_is_relative_to_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "cards").mkdir()
+    path = write_card(tmp_path / "cards")
+    monkeypatch.chdir(tmp_path)
+    assert load_card(path, "mine").root == str(tmp_path.resolve() / "mine")
+    assert load_card(path, tmp_path / "far").root == str(tmp_path.resolve() / "far")
+
+
+def test_a_card_cannot_be_changed():
+    card = Card.model_validate(card_data())
+    with pytest.raises(ValueError, match="frozen"):
+        card.root = "elsewhere"
+
+
+def test_a_card_survives_as_plain_values():
+    card = Card.model_validate(card_data())
+    assert Card.model_validate(card.model_dump()) == card
+
+
+def test_an_unknown_split_names_the_nearest():
+    card = Card.model_validate(card_data())
+    assert split_of(card, "train").images == "images"
+    with pytest.raises(UserError, match="unknown split 'trian'; did you mean 'train'"):
+        split_of(card, "trian")
+
+
+def test_a_folder_that_is_not_there_says_where_to_get_the_data(tmp_path):
+    card = load_card(write_card(tmp_path, source="https://example.org/things"))
+    with pytest.raises(UserError) as error:
+        ensure_data(card)
+    for part in (
+        "'things'",
+        str(tmp_path / "things"),
+        "https://example.org/things",
+        "--set data.root=DIR",
+    ):
+        assert part in str(error.value)
+
+
+def test_a_folder_that_is_there_is_left_alone(tmp_path):
+    (tmp_path / "things").mkdir()
+    ensure_data(load_card(write_card(tmp_path)))
+    assert list((tmp_path / "things").iterdir()) == []
+
+
+def test_a_built_in_set_that_cannot_be_drawn_says_so(tmp_path):
+    (tmp_path / "file").touch()
+    streets = next(path for path in CARDS if path.stem == "streets")
+    card = load_card(streets, tmp_path / "file" / "below")
+    with pytest.raises(UserError, match="cannot draw the data set into .*below"):
+        ensure_data(card)

@@ -1,0 +1,146 @@
+"""A split on disk as samples, against Pillow and the card's own words."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from segkit.data.card import load_card
+from segkit.data.dataset import SegmentationDataset
+from segkit.errors import UserError
+
+
+def set_mask(root, name, mask, split="train"):
+    Image.fromarray(mask).save(root / split / "masks" / f"{name}.png")
+
+
+def test_samples_are_the_files_with_labels_mapped(tiny_set):
+    written = yaml.safe_load(tiny_set.card.read_text())
+    names = [entry["name"] for entry in written["classes"]]
+    dataset = SegmentationDataset(load_card(tiny_set.card), "train")
+    assert len(dataset) == 6
+    for index in range(6):
+        sample = dataset[index]
+        assert sample.name == f"train_{index}"
+        image = np.array(Image.open(tiny_set.root / "train/images" / f"{sample.name}.png"))
+        raw = np.array(Image.open(tiny_set.root / "train/masks" / f"{sample.name}.png"))
+        assert sample.image.dtype == sample.mask.dtype == torch.uint8
+        assert sample.image.shape == (3, 40, 48)
+        assert np.array_equal(sample.image.permute(1, 2, 0), image)
+        assert set(np.unique(raw)) == {0, 10, 20, 99}
+        for value, name in written["label_map"].items():
+            label = 255 if name == "ignore" else names.index(name)
+            assert (sample.mask.numpy()[raw == value] == label).all()
+        assert sample.image.is_contiguous() or sample.image.stride() == (1, 144, 3)
+
+
+def test_the_epoch_gives_another_augmentation_and_the_plain_index_is_epoch_0(tiny_set):
+    chain = [{"RandomCrop": {"height": 20, "width": 20}}]
+    dataset = SegmentationDataset(load_card(tiny_set.card), "train", chain)
+    images = [dataset[epoch, 2].image for epoch in range(6)]
+    assert torch.equal(images[0], dataset[2].image)
+    assert sum(torch.equal(images[0], other) for other in images[1:]) <= 1
+
+
+def test_the_seed_gives_another_augmentation(tiny_set):
+    chain = [{"RandomCrop": {"height": 20, "width": 20}}]
+    card = load_card(tiny_set.card)
+    images = [SegmentationDataset(card, "train", chain, seed=s)[2].image for s in range(6)]
+    assert sum(torch.equal(images[0], other) for other in images[1:]) <= 1
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_channels(tiny_set, channels):
+    dataset = SegmentationDataset(
+        load_card(tiny_set.card), "val", [{"Rotate": {"p": 1.0}}], channels=channels,
+        mean=[0.5] * channels,
+    )  # fmt: skip
+    assert dataset[0].image.shape == (channels, 40, 48)
+
+
+def test_a_sound_set_passes_its_check(tiny_set):
+    for split in ("train", "val"):
+        SegmentationDataset(load_card(tiny_set.card), split).check()
+
+
+def test_the_check_tells_all_problems_at_once(tiny_set):
+    root = tiny_set.root / "train"
+    set_mask(tiny_set.root, "train_0", np.full((40, 48), 77, np.uint8))
+    set_mask(tiny_set.root, "train_1", np.zeros((48, 40), np.uint8))
+    (root / "masks" / "train_2.png").write_bytes(b"")
+    (root / "images" / "train_3.png").write_text("no image")
+    Image.fromarray(np.zeros((40, 48, 3), np.uint8)).save(root / "masks" / "train_4.png")
+    with pytest.raises(UserError) as error:
+        SegmentationDataset(load_card(tiny_set.card), "train").check()
+    lines = str(error.value).splitlines()
+    assert len(lines) == 5
+    assert f"{root / 'masks' / 'train_0.png'}" in lines[0]
+    assert "77 (100.0% of the pixels)" in lines[0]
+    for part in ("images/train_1.png is 40x48", "masks/train_1.png is 48x40", "the same pixels"):
+        assert part in lines[1]
+    assert "masks/train_2.png: cannot be read" in lines[2]
+    assert "images/train_3.png: cannot be read" in lines[3]
+    assert "masks/train_4.png: is a colour mask" in lines[4]
+
+
+def test_the_check_shows_ten_files_and_counts_the_rest(tiny_set):
+    for index in range(13):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(
+            tiny_set.root / "train/images" / f"x_{index:02}.png"
+        )
+        set_mask(tiny_set.root, f"x_{index:02}", np.full((8, 8), 55, np.uint8))
+    with pytest.raises(UserError) as error:
+        SegmentationDataset(load_card(tiny_set.card), "train").check()
+    lines = str(error.value).splitlines()
+    assert len(lines) == 11
+    assert "x_09.png" in lines[9]
+    assert lines[10] == "... and 3 more files"
+
+
+def test_reading_a_sample_finds_the_same_problems(tiny_set):
+    set_mask(tiny_set.root, "train_0", np.zeros((48, 40), np.uint8))
+    set_mask(tiny_set.root, "train_1", np.full((40, 48), 77, np.uint8))
+    dataset = SegmentationDataset(load_card(tiny_set.card), "train")
+    with pytest.raises(UserError, match=r"train_0\.png is 40x48 .* is 48x40"):
+        dataset[0]
+    with pytest.raises(UserError, match=r"train_1\.png.*77"):
+        dataset[1]
+
+
+@pytest.mark.parametrize(
+    "chain, reason",
+    [
+        ([{"RandomCrop": {"height": 64, "width": 64}}], "(64, 64) vs (40, 48)"),
+        ([{"BBoxSafeRandomCrop": {"p": 1.0}}], "bboxes"),
+    ],
+    ids=["crop larger than the image", "needs boxes"],
+)
+def test_a_transform_that_an_image_cannot_go_through_names_both(tiny_set, chain, reason):
+    dataset = SegmentationDataset(
+        load_card(tiny_set.card), "train", chain, where="data.train_transforms"
+    )
+    with pytest.raises(UserError) as error:
+        dataset[0]
+    for part in ("train_0.png is 40x48", "data.train_transforms", reason, "pad_if_needed: true"):
+        assert part in str(error.value)
+
+
+def test_the_exif_rotation_counts_in_the_size_check(tiny_set):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (48, 40, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(image).save(tiny_set.root / "train/images/train_0.png", exif=exif)
+    dataset = SegmentationDataset(load_card(tiny_set.card), "train")
+    dataset.check()
+    assert np.array_equal(dataset[0].image.permute(1, 2, 0), np.rot90(image, -1))
+
+
+def test_unknown_splits_and_transforms_come_first(tiny_set):
+    card = load_card(tiny_set.card)
+    with pytest.raises(UserError, match="unknown split 'test'.*Known: train, val"):
+        SegmentationDataset(card, "test")
+    gone = card.model_copy(update={"root": "/nowhere"})
+    with pytest.raises(UserError, match=r"data\.eval_transforms\[0\].*'Rotat'"):
+        SegmentationDataset(gone, "train", [{"Rotat": None}], where="data.eval_transforms")

@@ -1,0 +1,197 @@
+"""One stream of batches, whatever the number of workers and wherever it was cut."""
+
+import pytest
+import torch
+
+from segkit.data.card import load_card
+from segkit.data.dataset import Sample, SegmentationDataset
+from segkit.data.loader import EpochSampler, batches, make_loader
+from segkit.errors import UserError
+
+CHAIN = [
+    {"RandomScale": {"scale_limit": [-0.2, 0.4], "p": 1.0}},
+    {"RandomCrop": {"height": 24, "width": 24, "pad_if_needed": True}},
+    {"HorizontalFlip": {"p": 0.5}},
+    {"GaussNoise": {"p": 0.5}},
+]
+
+
+class Squares(torch.utils.data.Dataset):
+    """Images of the sizes given; a size of 0 is a user's mistake, -1 one of ours."""
+
+    def __init__(self, *sizes):
+        self.sizes = sizes
+
+    def __len__(self):
+        return len(self.sizes)
+
+    def __getitem__(self, key):
+        _, index = key
+        size = self.sizes[index]
+        if size == 0:
+            raise UserError(f"image {index}: cannot be read; take it out")
+        if size < 0:
+            raise ZeroDivisionError
+        return Sample(
+            torch.full((3, size, 2 * size), index, dtype=torch.uint8),
+            torch.full((size, 2 * size), index, dtype=torch.uint8),
+            f"image {index}",
+        )
+
+
+def augmented(tiny_set, seed=0):
+    return SegmentationDataset(load_card(tiny_set.card), "train", CHAIN, seed=seed)
+
+
+def stream(dataset, workers, epochs=(0, 1, 2), batch_size=4, context=None, seed=0):
+    sampler = EpochSampler(len(dataset), seed)
+    loader = make_loader(dataset, sampler, batch_size, workers)
+    if context:
+        loader.multiprocessing_context = context
+    read = []
+    for sampler.epoch in epochs:
+        read.append([batch for groups in batches(loader) for batch in groups])
+    return read
+
+
+def assert_same(left, right):
+    assert len(left) == len(right)
+    for a_epoch, b_epoch in zip(left, right, strict=True):
+        assert len(a_epoch) == len(b_epoch)
+        for a, b in zip(a_epoch, b_epoch, strict=True):
+            assert a.names == b.names
+            assert torch.equal(a.images, b.images)
+            assert torch.equal(a.masks, b.masks)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_any_number_of_workers_gives_one_stream(tiny_set, workers):
+    dataset = augmented(tiny_set)
+    assert_same(stream(dataset, workers, context="fork"), stream(dataset, 0))
+
+
+def test_spawned_workers_give_the_same_stream(tiny_set):
+    dataset = augmented(tiny_set)
+    spawned = stream(dataset, 1, epochs=(5,), context="spawn")
+    assert_same(spawned, stream(dataset, 0, epochs=(5,)))
+
+
+def test_epochs_and_seeds_differ_in_order_and_augmentation(tiny_set):
+    epochs = stream(augmented(tiny_set), 0, range(5))
+    seeds = [stream(augmented(tiny_set, seed), 0, (0,), seed=seed)[0] for seed in range(5)]
+    for streams in (epochs, seeds):
+        orders = [tuple(n for batch in read for n in batch.names) for read in streams]
+        assert len(set(orders)) >= 4
+        first = [dict(zip(b.names, b.images, strict=True)) for read in streams for b in read]
+        versions = [images["train_0"] for images in first if "train_0" in images]
+        assert len(versions) == 5
+        assert len({version.numpy().tobytes() for version in versions}) >= 4
+
+
+def test_an_epoch_read_alone_is_the_same_as_in_a_row(tiny_set):
+    dataset = augmented(tiny_set)
+    assert_same(stream(dataset, 0, epochs=(2,)), stream(dataset, 0)[2:])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_skipping_goes_on_exactly_where_it_was_cut(tiny_set, steps, workers):
+    dataset = augmented(tiny_set)
+    [whole] = stream(dataset, 0, epochs=(3,), batch_size=2)
+    sampler = EpochSampler(len(dataset))
+    sampler.epoch, sampler.skip = 3, 2 * steps
+    loader = make_loader(dataset, sampler, 2, workers)
+    rest = [batch for groups in batches(loader) for batch in groups]
+    assert len(loader) == len(rest) == 3 - steps
+    assert_same([rest], [whole[steps:]])
+
+
+@pytest.mark.parametrize("length", [1, 7, 1000])
+def test_a_shuffled_epoch_has_every_sample_once(length):
+    sampler = EpochSampler(length, seed=4)
+    orders = []
+    for sampler.epoch in range(3):
+        keys = list(sampler)
+        assert {epoch for epoch, _ in keys} == {sampler.epoch}
+        orders.append([index for _, index in keys])
+        assert sorted(orders[-1]) == list(range(length))
+    if length > 1:
+        assert orders[0] != list(range(length))
+        assert len({tuple(order) for order in orders}) == 3 or length < 7
+
+
+def test_without_shuffling_the_order_is_that_of_the_set():
+    assert list(EpochSampler(4, shuffle=False)) == [(0, 0), (0, 1), (0, 2), (0, 3)]
+
+
+def test_the_order_does_not_depend_on_the_global_seed():
+    orders = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        orders.append(list(EpochSampler(50, seed=1)))
+    assert orders[0] == orders[1] == orders[2]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loading_draws_no_global_random_numbers(workers):
+    """Else dropout would differ with the number of workers, and after going on mid-epoch."""
+    loader = make_loader(Squares(4, 4), EpochSampler(2), 1, workers)
+    before = torch.get_rng_state()
+    for _ in range(2):
+        list(batches(loader))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_users_mistake_arrives_as_itself(workers):
+    loader = make_loader(Squares(4, 4, 0, 4), EpochSampler(4, shuffle=False), 2, workers)
+    read = batches(loader)
+    assert next(read)[0].names == ["image 0", "image 1"]
+    with pytest.raises(UserError) as error:
+        next(read)
+    assert type(error.value) is UserError
+    assert str(error.value) == "image 2: cannot be read; take it out"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_our_own_mistakes_are_not_hidden(workers):
+    loader = make_loader(Squares(4, -1), EpochSampler(2, shuffle=False), 2, workers)
+    with pytest.raises(ZeroDivisionError):
+        list(batches(loader))
+
+
+def test_images_of_several_sizes_come_as_one_batch_a_size():
+    sizes = (4, 6, 4, 8, 6, 4)
+    loader = make_loader(Squares(*sizes), EpochSampler(6, shuffle=False), 5, 0)
+    first, last = list(batches(loader))
+    assert [batch.names for batch in first] == [
+        ["image 0", "image 2"],
+        ["image 1", "image 4"],
+        ["image 3"],
+    ]
+    assert [batch.names for batch in last] == [["image 5"]]
+    for batch, size in zip(first, (4, 6, 8), strict=True):
+        count = len(batch.names)
+        assert batch.images.shape == (count, 3, size, 2 * size)
+        assert batch.masks.shape == (count, size, 2 * size)
+        assert [f"image {i}" for i in batch.masks[:, 0, 0].tolist()] == batch.names
+        assert torch.equal(batch.images[:, 0], batch.masks)
+
+
+def test_turned_images_are_of_another_size():
+    class Turned(Squares):
+        def __getitem__(self, key):
+            sample = super().__getitem__(key)
+            turned = key[1] % 2 == 1
+            return Sample(sample.image.mT, sample.mask.mT, sample.name) if turned else sample
+
+    loader = make_loader(Turned(4, 4, 4), EpochSampler(3, shuffle=False), 3, 0)
+    [[wide, tall]] = list(batches(loader))
+    assert wide.masks.shape == (2, 4, 8)
+    assert tall.masks.shape == (1, 8, 4)
+
+
+def test_the_last_batch_may_be_of_one():
+    loader = make_loader(Squares(4, 4, 4, 4, 4), EpochSampler(5, shuffle=False), 2, 0)
+    assert len(loader) == 3
+    assert [len(batch.names) for [batch] in batches(loader)] == [2, 2, 1]

@@ -1,0 +1,153 @@
+"""Evaluation with a model whose predictions are painted into its images."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import confusion_matrix
+from torch import nn
+
+from segkit.data.dataset import Sample
+from segkit.data.loader import EpochSampler, make_loader
+from segkit.data.transforms import Normalize
+from segkit.errors import UserError
+from segkit.evaluation.evaluate import evaluate, predict
+from segkit.hardware import Hardware
+
+CLASSES = 5
+CPU = Hardware(torch.device("cpu"), "fp32", "for the tests")
+PLAIN = Normalize((0.0,), (1 / 255,))  # leaves pixel values as they are
+
+
+class Painted(nn.Module):
+    """Predicts what the pixels of the image say."""
+
+    def __init__(self, fails_at=-1):
+        super().__init__()
+        self.calls = 0
+        self.fails_at = fails_at
+        self.norm = nn.BatchNorm2d(1)
+
+    def forward(self, x):
+        assert not self.training
+        assert not self.norm.training
+        assert not torch.is_grad_enabled()
+        self.calls += 1
+        if self.calls == self.fails_at:
+            raise ZeroDivisionError
+        return nn.functional.one_hot(x[:, 0].round().long(), CLASSES).movedim(-1, 1).float()
+
+
+class Scenes(torch.utils.data.Dataset):
+    def __init__(self, sizes, void=0.1, seed=0):
+        rng = np.random.default_rng(seed)
+        self.truths, self.predictions = [], []
+        for size in sizes:
+            truth = rng.integers(0, CLASSES - 1, size)  # the last class is only predicted
+            wrong = rng.random(size) < 0.4
+            self.predictions.append(np.where(wrong, rng.integers(0, CLASSES, size), truth))
+            self.truths.append(np.where(rng.random(size) < void, 255, truth))
+
+    def __len__(self):
+        return len(self.truths)
+
+    def __getitem__(self, key):
+        _, index = key
+        pixels = torch.from_numpy(self.predictions[index].astype(np.uint8))
+        return Sample(pixels[None], torch.from_numpy(self.truths[index].astype(np.uint8)), "name")
+
+    def expected(self):
+        truth = np.concatenate([t.ravel() for t in self.truths])
+        prediction = np.concatenate([p.ravel() for p in self.predictions])
+        valid = truth != 255
+        return confusion_matrix(truth[valid], prediction[valid], labels=range(CLASSES))
+
+
+def judge(dataset, batch_size, workers=0, shuffle=False, model=None, **options):
+    loader = make_loader(dataset, EpochSampler(len(dataset), shuffle=shuffle), batch_size, workers)
+    return evaluate(model or Painted(), loader, PLAIN, CLASSES, CPU, **options)
+
+
+MIXED = [(4, 6), (7, 5), (4, 6), (3, 3), (7, 5), (4, 6), (6, 4)]
+
+
+@pytest.mark.parametrize("sizes", [[(8, 9)] * 7, MIXED], ids=["one size", "mixed sizes"])
+def test_any_batch_size_and_order_gives_the_matrix_of_scikit_learn(sizes):
+    dataset = Scenes(sizes)
+    expected = dataset.expected()
+    every_scores = set()
+    for batch_size, workers, shuffle in [(1, 0, False), (3, 0, True), (4, 1, False), (64, 0, True)]:
+        found = judge(dataset, batch_size, workers, shuffle)
+        assert found.matrix.dtype == torch.int64
+        assert found.matrix.device.type == "cpu"
+        assert np.array_equal(found.matrix, expected)
+        assert found.images == 7
+        every_scores.add(repr(found.scores))  # to the last digit; nan is not itself
+    assert len(every_scores) == 1
+    scores = found.scores
+    assert scores.pixel_accuracy == pytest.approx(expected.trace() / expected.sum())
+    assert scores.iou[CLASSES - 1] == 0
+
+
+def test_an_all_void_split_gives_nan_and_no_exception():
+    found = judge(Scenes([(4, 4)] * 3, void=1.1), 2)
+    assert found.matrix.sum() == 0
+    assert np.isnan(found.scores.miou)
+
+
+def test_void_images_among_others_change_nothing():
+    dataset = Scenes([(4, 4)] * 4)
+    dataset.truths[1][:] = 255
+    assert np.array_equal(judge(dataset, 1).matrix, dataset.expected())
+
+
+def test_each_batch_is_reported():
+    seen = []
+    judge(Scenes(MIXED), 3, on_batch=seen.append)
+    assert seen == [3, 3, 1]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_is_put_back(training):
+    model = Painted().train(training)
+    judge(Scenes(MIXED), 3, model=model)
+    assert model.training == model.norm.training == training
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_is_put_back_after_an_exception(training):
+    model = Painted(fails_at=2).train(training)
+    with pytest.raises(ZeroDivisionError):
+        judge(Scenes(MIXED), 3, model=model)
+    assert model.training == training
+    assert torch.is_grad_enabled()
+
+    class Broken(Scenes):
+        def __getitem__(self, key):
+            raise UserError("cannot be read")
+
+    with pytest.raises(UserError, match="cannot be read"):
+        judge(Broken(MIXED), 3, model=model)
+    assert model.training == training
+
+
+def test_evaluation_does_not_train_the_norms():
+    model = Painted().train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    judge(Scenes(MIXED), 3, model=model)
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_prediction_normalises_and_takes_the_largest_logit():
+    model = nn.Conv2d(3, 4, 1)
+    images = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8)
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    with torch.no_grad():
+        found = predict(model, images, Normalize(mean, std), CPU)
+    pixels = (images.double().numpy() / 255 - np.reshape(mean, (3, 1, 1))) / np.reshape(
+        std, (3, 1, 1)
+    )
+    weight = model.weight.detach().double().numpy()[:, :, 0, 0]
+    bias = model.bias.detach().double().numpy()
+    logits = np.einsum("kc,nchw->nkhw", weight, pixels) + bias[:, None, None]
+    assert found.dtype == torch.int64
+    assert np.array_equal(found, logits.argmax(1))
