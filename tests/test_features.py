@@ -22,7 +22,7 @@ SIZES = [(6, 8), (7, 8), (6, 9), (7, 9), (5, 8), (5, 7), (7, 7), (5, 9), (1, 1),
 
 @pytest.fixture(autouse=True)
 def _seed():
-    torch.manual_seed(1)
+    torch.manual_seed(0)
 
 
 def numpy_fit(x: np.ndarray, size: tuple[int, int], mode: str) -> np.ndarray:

@@ -24,7 +24,7 @@ ODD_SIZES = [(10, 14), (11, 14), (10, 15), (11, 15), (9, 13), (9, 15), (11, 13)]
 
 @pytest.fixture(autouse=True)
 def _seed():
-    torch.manual_seed(1)
+    torch.manual_seed(0)
 
 
 @contextlib.contextmanager
@@ -169,7 +169,7 @@ def pooled_with_ties(size, low=-2, high=3, dtype=torch.float32):
 @pytest.mark.parametrize("values", ["few", "negative", "all_equal", "normal"])
 @pytest.mark.parametrize("size", POOLED_SIZES)
 def test_max_unpool_equals_torch(size, values):
-    torch.manual_seed(1)
+    torch.manual_seed(0)
     before = {
         "few": torch.randint(-2, 3, (2, 3, *size)).float(),
         "negative": -torch.rand(2, 3, *size) - 1,

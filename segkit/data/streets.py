@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -24,14 +25,14 @@ from segkit.data.streets_scenery import paint_cables, paint_ground, paint_sky
 from segkit.errors import UserError
 
 CLASSES: tuple[tuple[str, tuple[int, int, int]], ...] = (
-    ("sky", (110, 170, 225)),
-    ("building", (140, 70, 60)),
-    ("road", (125, 75, 140)),
-    ("pavement", (230, 160, 200)),
-    ("tree", (80, 145, 50)),
-    ("car", (30, 50, 150)),
-    ("person", (225, 40, 60)),
-    ("pole", (240, 215, 70)),
+    ("sky", (70, 130, 180)),
+    ("building", (70, 70, 70)),
+    ("road", (128, 64, 128)),
+    ("pavement", (244, 35, 232)),
+    ("tree", (107, 142, 35)),
+    ("car", (0, 0, 142)),
+    ("person", (220, 20, 60)),
+    ("pole", (250, 170, 30)),
 )
 VOID = 255
 SPLITS = {"train": 256, "val": 64, "test": 64}
@@ -136,9 +137,13 @@ def _write_split(folder: Path, seed: int, split: str, count: int) -> None:
     palette = [0] * 768
     for index, (_, colour) in enumerate(CLASSES):
         palette[3 * index : 3 * index + 3] = colour
-    for index in range(count):
+
+    def write(index: int) -> None:
         image, mask = draw_scene(seed, split, index)
         Image.fromarray(image).save(folder / "images" / f"{index:04d}.png")
         indexed = Image.fromarray(mask).convert("P")
         indexed.putpalette(palette)
         indexed.save(folder / "masks" / f"{index:04d}.png")
+
+    with ThreadPoolExecutor() as pool:  # OpenCV and NumPy let other threads run meanwhile
+        list(pool.map(write, range(count)))

@@ -46,7 +46,7 @@ SIZES = [(31, 31), (32, 32), (33, 65), (64, 96), (127, 127), (341, 512), (540, 9
 
 @pytest.fixture(autouse=True)
 def _seed():
-    torch.manual_seed(1)
+    torch.manual_seed(0)
 
 
 def build(

@@ -14,7 +14,7 @@ CHANNELS, STRIDES = [8, 12, 16], [8, 16, 32]
 
 @pytest.fixture(autouse=True)
 def _seed():
-    torch.manual_seed(1)
+    torch.manual_seed(0)
 
 
 def random_maps(h: int = 4, w: int = 3, stride: int = 8) -> list[torch.Tensor]:
@@ -118,7 +118,7 @@ def test_a_vgg_has_no_other_strides(stride):
 
 def test_the_classifier_equals_torchvision_at_the_centre_and_slides_over_larger_images():
     models = pytest.importorskip("torchvision.models")
-    torch.manual_seed(1)
+    torch.manual_seed(0)
     with torch.device("meta"):  # 123 M parameters, drawn once
         whole = models.vgg16()
         decoder = FCNDecoder([512], [32], 1000, stride=32, classifier="conv")

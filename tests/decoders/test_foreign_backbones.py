@@ -22,7 +22,7 @@ SIZES = [(64, 96), (65, 97), (63, 95), (45, 77), (33, 33)]
 
 @pytest.fixture(autouse=True)
 def _seed():
-    torch.manual_seed(1)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="module")

@@ -148,7 +148,7 @@ def test_schedules_equal_torchs(epochs, steps):
     total = epochs * steps
     named = {
         "cosine": ({"name": "cosine"}, lambda o: CosineAnnealingLR(o, total)),
-        "poly": ({"name": "poly"}, lambda o: PolynomialLR(o, total, 0.9)),
+        "poly": ({"name": "poly"}, lambda o: PolynomialLR(o, total, power=0.9)),
         "poly 2": ({"name": "poly", "power": 2.0}, lambda o: PolynomialLR(o, total, 2.0)),
     }
     for schedule, make in named.values():
@@ -165,7 +165,13 @@ def test_one_cycle_equals_torchs(peak):
     start = (peak * total + 1) / (total + 1)
     theirs = torchs_rates(
         lambda o: OneCycleLR(
-            o, 0.1, total + 1, start, cycle_momentum=False, div_factor=25, final_div_factor=1e12
+            o,
+            0.1,
+            total + 1,
+            pct_start=start,
+            cycle_momentum=False,
+            div_factor=25,
+            final_div_factor=1e12,
         ),
         total,
     )

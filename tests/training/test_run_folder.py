@@ -1,0 +1,143 @@
+"""What a run leaves behind, and when it refuses to."""
+
+import csv
+import json
+import math
+import os
+
+import pytest
+import torch
+
+from segkit.config import load_config
+from segkit.errors import UserError
+from segkit.hardware import Hardware
+from segkit.training.run_folder import RunFolder
+
+CPU = Hardware(torch.device("cpu"), "fp32", "for the tests")
+
+
+@pytest.fixture
+def config(tiny_config):
+    return load_config(tiny_config())
+
+
+def rows(count=3):
+    return [
+        {
+            "epoch": epoch,
+            "loss": 1 / 3 / epoch,
+            "miou": 0.1 * epoch,
+            "iou/car": math.nan,
+            'iou/sky, "blue"': 0.5,
+            "seconds": 1.5 + epoch,
+            "images_per_second": 9.0,
+        }
+        for epoch in range(1, count + 1)
+    ]
+
+
+def test_a_new_run_makes_its_folders(config, tmp_path):
+    folder = RunFolder(config, resume=False)
+    assert folder.path == tmp_path / "run"
+    assert folder.samples.is_dir()
+    assert folder.last == tmp_path / "run/checkpoints/last.pt"
+    assert folder.best == tmp_path / "run/checkpoints/best.pt"
+    assert folder.last.parent.is_dir()
+
+
+def test_another_run_is_not_overwritten(config, tmp_path):
+    RunFolder(config, resume=False).last.write_bytes(b"x")
+    with pytest.raises(UserError) as error:
+        RunFolder(config, resume=False)
+    for part in (str(tmp_path / "run"), "already holds a run", "--resume", "--set run_dir=DIR"):
+        assert part in str(error.value)
+    assert RunFolder(config, resume=True).last.read_bytes() == b"x"
+
+
+def test_a_folder_without_a_checkpoint_may_be_used_again(config):
+    RunFolder(config, resume=False).write_settings(config, CPU)
+    RunFolder(config, resume=False)
+
+
+def test_resuming_without_a_run_says_what_is_missing(config, tmp_path):
+    with pytest.raises(UserError) as error:
+        RunFolder(config, resume=True)
+    for part in ("nothing to resume", str(tmp_path / "run/checkpoints/last.pt"), "leave out"):
+        assert part in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_folder_that_cannot_be_made_is_named(tiny_config, tmp_path, name):
+    (tmp_path / "file").touch()
+    config = load_config(tiny_config({"run_dir": str(tmp_path / name)}))
+    with pytest.raises(UserError) as error:
+        RunFolder(config, resume=False)
+    for part in ("cannot make the run folder", str(tmp_path / name), "--set run_dir=DIR"):
+        assert part in str(error.value)
+
+
+def test_the_settings_load_as_the_same_config(config):
+    folder = RunFolder(config, resume=False)
+    folder.write_settings(config, CPU)
+    assert load_config(folder.path / "config.yaml") == config
+    environment = json.loads((folder.path / "env.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__
+    assert environment["threads"] == torch.get_num_threads()
+    assert "fp32" in environment["device"]
+
+
+def test_the_history_reads_back(config):
+    folder = RunFolder(config, resume=False)
+    written = rows()
+    folder.write_history(written)
+
+    text = (folder.path / "metrics.jsonl").read_text()
+    read = [json.loads(line) for line in text.splitlines()]
+    assert repr(read) == repr(written)
+
+    with (folder.path / "metrics.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == 3
+    for row, original in zip(table, written, strict=True):
+        kept = [key for key in original if key not in ("seconds", "images_per_second")]
+        assert list(row) == kept
+        for key in kept:
+            assert repr(float(row[key])) == repr(float(original[key]))
+
+
+def test_equal_runs_leave_equal_tables(config):
+    """Timings differ from run to run, so they stay out of the table."""
+    folder = RunFolder(config, resume=False)
+    tables = []
+    for seconds in (1.0, 2.0):
+        folder.write_history([{**row, "seconds": seconds} for row in rows()])
+        tables.append((folder.path / "metrics.csv").read_bytes())
+    assert tables[0] == tables[1]
+
+
+def test_the_history_is_written_whole_each_time(config):
+    folder = RunFolder(config, resume=False)
+    folder.write_history(rows(3))
+    folder.write_history(rows(2))
+    assert len((folder.path / "metrics.jsonl").read_text().splitlines()) == 2
+    assert len((folder.path / "metrics.csv").read_text().splitlines()) == 3
+    assert sorted(p.name for p in folder.path.iterdir() if p.is_file()) == [
+        "metrics.csv",
+        "metrics.jsonl",
+    ]
+
+
+def test_a_failed_write_keeps_the_old_file(config, monkeypatch):
+    folder = RunFolder(config, resume=False)
+    folder.write_history(rows(1))
+    before = (folder.path / "metrics.jsonl").read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl.*No space left"):
+        folder.write_history(rows(2))
+    assert (folder.path / "metrics.jsonl").read_bytes() == before
+    assert not list(folder.path.glob(".*"))
