@@ -63,7 +63,7 @@ def tiny_card() -> dict[str, Any]:
 
 
 def _draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    height, width = SIZE
+    _, width = SIZE
     classes = np.zeros(SIZE, np.uint8)
     top, left = rng.integers(2, 14), rng.integers(2, 20)
     classes[top : top + 14, left : left + 16] = 1

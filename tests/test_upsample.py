@@ -254,7 +254,8 @@ def test_max_unpool_goes_through_export(size):
         exported = torch.export.export(network, (x,)).run_decompositions()
         assert torch.equal(exported.module()(x), network(x))
     called = {str(node.target) for node in exported.graph.nodes if node.op == "call_function"}
-    assert not any("max_unpool" in name or "scatter" in name for name in called)
+    for indirect in ("max_unpool", "scatter", "index_put"):  # none is deterministic everywhere
+        assert not any(indirect in name for name in called)
 
 
 def test_max_unpool_goes_through_export_with_dynamic_sizes():

@@ -95,7 +95,7 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("changes, parts", MISTAKES.values(), ids=MISTAKES)
+@pytest.mark.parametrize(("changes", "parts"), MISTAKES.values(), ids=MISTAKES)
 def test_each_mistake_is_named(tmp_path, changes, parts):
     path = write_card(tmp_path, **changes)
     with pytest.raises(UserError) as error:
@@ -185,5 +185,5 @@ def test_a_built_in_set_that_cannot_be_drawn_says_so(tmp_path):
     (tmp_path / "file").touch()
     streets = next(path for path in CARDS if path.stem == "streets")
     card = load_card(streets, tmp_path / "file" / "below")
-    with pytest.raises(UserError, match="cannot draw the data set into .*below"):
+    with pytest.raises(UserError, match=r"cannot draw the data set into .*below"):
         ensure_data(card)

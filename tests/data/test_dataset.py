@@ -109,7 +109,7 @@ def test_reading_a_sample_finds_the_same_problems(tiny_set):
 
 
 @pytest.mark.parametrize(
-    "chain, reason",
+    ("chain", "reason"),
     [
         ([{"RandomCrop": {"height": 64, "width": 64}}], "(64, 64) vs (40, 48)"),
         ([{"BBoxSafeRandomCrop": {"p": 1.0}}], "bboxes"),
@@ -139,7 +139,7 @@ def test_the_exif_rotation_counts_in_the_size_check(tiny_set):
 
 def test_unknown_splits_and_transforms_come_first(tiny_set):
     card = load_card(tiny_set.card)
-    with pytest.raises(UserError, match="unknown split 'test'.*Known: train, val"):
+    with pytest.raises(UserError, match=r"unknown split 'test'.*Known: train, val"):
         SegmentationDataset(card, "test")
     gone = card.model_copy(update={"root": "/nowhere"})
     with pytest.raises(UserError, match=r"data\.eval_transforms\[0\].*'Rotat'"):

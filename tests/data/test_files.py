@@ -29,7 +29,9 @@ def save_mask(path, encoding, labels=LABELS):
     return path
 
 
-@pytest.mark.parametrize("encoding, mode", [("grey", "L"), ("palette", "P"), ("16 bit", "I;16")])
+@pytest.mark.parametrize(
+    ("encoding", "mode"), [("grey", "L"), ("palette", "P"), ("16 bit", "I;16")]
+)
 def test_one_mask_in_every_encoding_reads_the_same(tmp_path, encoding, mode):
     path = save_mask(tmp_path / "mask.png", encoding)
     with Image.open(path) as image:
@@ -44,7 +46,7 @@ def test_a_one_bit_mask_reads_as_0_and_1(tmp_path):
     assert np.array_equal(read_mask(path), (LABELS > 0).astype(np.uint8))
 
 
-@pytest.mark.parametrize("bits, colors", [(1, 2), (2, 4), (4, 16)])
+@pytest.mark.parametrize(("bits", "colors"), [(1, 2), (2, 4), (4, 16)])
 def test_packed_palettes_read_as_indices(tmp_path, bits, colors):
     labels = (np.arange(9 * 14) % colors).astype(np.uint8).reshape(9, 14)
     image = Image.fromarray(labels)
@@ -211,7 +213,7 @@ def test_no_damage_brings_another_exception(tmp_path, suffix):
             try:
                 reader(path)
             except UserError as error:
-                assert str(path) in str(error)
+                assert str(path) in str(error)  # noqa: PT017
 
 
 # Pairs
@@ -303,7 +305,7 @@ def test_one_file_without_a_partner_is_an_error_too(tmp_path):
 
 def test_empty_folders_do_not_pair(tmp_path):
     lay_out(tmp_path)
-    with pytest.raises(UserError, match="0 images in .*0 masks in"):
+    with pytest.raises(UserError, match=r"0 images in .*0 masks in"):
         pair_files(make_card(tmp_path), "train")
 
 

@@ -127,7 +127,7 @@ def test_unknown_values_come_with_file_shares_and_a_map_that_works(raw):
 
 
 @pytest.mark.parametrize(
-    "label_map, values, expected",
+    ("label_map", "values", "expected"),
     [
         ({0: "background", 1: "thing"}, (0, 255), {0: "background", 255: "thing"}),
         ({255: "background", 1: "thing"}, (0, 255), {255: "background", 0: "thing"}),

@@ -142,7 +142,7 @@ def test_the_baseline_is_the_majority_class_everywhere(seed):
 
 
 @pytest.mark.parametrize(
-    "share, text", [(0.6123, "61.2"), (1.0, "100.0"), (0, "0.0"), (math.nan, "n/a")]
+    ("share", "text"), [(0.6123, "61.2"), (1.0, "100.0"), (0, "0.0"), (math.nan, "n/a")]
 )
 def test_shares_in_percent(share, text):
     assert percent(share) == text
@@ -177,7 +177,7 @@ def test_headlines_give_the_scores_and_the_baseline():
 
 
 @pytest.mark.parametrize(
-    "matrix, warned",
+    ("matrix", "warned"),
     [
         ([[0, 40, 0], [0, 60, 0], [0, 0, 0]], True),  # the majority everywhere
         ([[40, 0, 0], [60, 0, 0], [0, 0, 0]], True),  # the other class everywhere

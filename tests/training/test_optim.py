@@ -65,7 +65,7 @@ def test_frozen_parameters_are_left_out():
 
 
 @pytest.mark.parametrize(
-    "settings, kind, expected",
+    ("settings", "kind", "expected"),
     [
         (SGD, torch.optim.SGD, {"momentum": 0.8, "nesterov": True}),
         (ADAM, torch.optim.Adam, {"betas": (0.8, 0.99)}),
@@ -143,7 +143,7 @@ def torchs_rates(make, total, base=0.1):
     return seen
 
 
-@pytest.mark.parametrize("epochs, steps", [(1, 7), (5, 4), (3, 1)])
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 7), (5, 4), (3, 1)])
 def test_schedules_equal_torchs(epochs, steps):
     total = epochs * steps
     named = {
@@ -189,7 +189,7 @@ CLOSED = {
 }
 
 
-@pytest.mark.parametrize("warmup_epochs, warmup", [(0, 0), (0.5, 3), (1, 6), (2, 12)])
+@pytest.mark.parametrize(("warmup_epochs", "warmup"), [(0, 0), (0.5, 3), (1, 6), (2, 12)])
 @pytest.mark.parametrize("name", CLOSED)
 def test_warm_up_rises_linearly_and_hands_over_at_the_full_rate(name, warmup_epochs, warmup):
     config = train_config(epochs=5, schedule={"name": name, "warmup_epochs": warmup_epochs})

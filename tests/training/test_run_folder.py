@@ -21,6 +21,12 @@ def config(tiny_config):
     return load_config(tiny_config())
 
 
+def created(config):
+    folder = RunFolder(config, resume=False)
+    folder.create(config, CPU)
+    return folder
+
+
 def rows(count=3):
     return [
         {
@@ -29,7 +35,7 @@ def rows(count=3):
             "miou": 0.1 * epoch,
             "iou/car": math.nan,
             'iou/sky, "blue"': 0.5,
-            "seconds": 1.5 + epoch,
+            "seconds_per_step": 1.5 + epoch,
             "images_per_second": 9.0,
         }
         for epoch in range(1, count + 1)
@@ -38,6 +44,8 @@ def rows(count=3):
 
 def test_a_new_run_makes_its_folders(config, tmp_path):
     folder = RunFolder(config, resume=False)
+    assert not (tmp_path / "run").exists()  # nothing is left behind should a later check fail
+    folder.create(config, CPU)
     assert folder.path == tmp_path / "run"
     assert folder.samples.is_dir()
     assert folder.last == tmp_path / "run/checkpoints/last.pt"
@@ -46,7 +54,7 @@ def test_a_new_run_makes_its_folders(config, tmp_path):
 
 
 def test_another_run_is_not_overwritten(config, tmp_path):
-    RunFolder(config, resume=False).last.write_bytes(b"x")
+    created(config).last.write_bytes(b"x")
     with pytest.raises(UserError) as error:
         RunFolder(config, resume=False)
     for part in (str(tmp_path / "run"), "already holds a run", "--resume", "--set run_dir=DIR"):
@@ -55,8 +63,8 @@ def test_another_run_is_not_overwritten(config, tmp_path):
 
 
 def test_a_folder_without_a_checkpoint_may_be_used_again(config):
-    RunFolder(config, resume=False).write_settings(config, CPU)
-    RunFolder(config, resume=False)
+    created(config)
+    created(config)
 
 
 def test_resuming_without_a_run_says_what_is_missing(config, tmp_path):
@@ -77,18 +85,24 @@ def test_a_folder_that_cannot_be_made_is_named(tiny_config, tmp_path, name):
         assert part in str(error.value)
 
 
-def test_the_settings_load_as_the_same_config(config):
+def test_a_folder_that_turns_into_a_file_is_told_too(config, tmp_path):
     folder = RunFolder(config, resume=False)
-    folder.write_settings(config, CPU)
+    (tmp_path / "run").touch()
+    with pytest.raises(UserError, match=r"cannot make the run folder .*--set run_dir=DIR"):
+        folder.create(config, CPU)
+
+
+def test_the_settings_load_as_the_same_config(config):
+    folder = created(config)
     assert load_config(folder.path / "config.yaml") == config
     environment = json.loads((folder.path / "env.json").read_text())
-    assert environment["packages"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(environment["packages"]["torch"])
     assert environment["threads"] == torch.get_num_threads()
     assert "fp32" in environment["device"]
 
 
 def test_the_history_reads_back(config):
-    folder = RunFolder(config, resume=False)
+    folder = created(config)
     written = rows()
     folder.write_history(written)
 
@@ -100,7 +114,7 @@ def test_the_history_reads_back(config):
         table = list(csv.DictReader(file))
     assert len(table) == 3
     for row, original in zip(table, written, strict=True):
-        kept = [key for key in original if key not in ("seconds", "images_per_second")]
+        kept = [key for key in original if key not in ("seconds_per_step", "images_per_second")]
         assert list(row) == kept
         for key in kept:
             assert repr(float(row[key])) == repr(float(original[key]))
@@ -108,28 +122,26 @@ def test_the_history_reads_back(config):
 
 def test_equal_runs_leave_equal_tables(config):
     """Timings differ from run to run, so they stay out of the table."""
-    folder = RunFolder(config, resume=False)
+    folder = created(config)
     tables = []
     for seconds in (1.0, 2.0):
-        folder.write_history([{**row, "seconds": seconds} for row in rows()])
+        folder.write_history([{**row, "seconds_per_step": seconds} for row in rows()])
         tables.append((folder.path / "metrics.csv").read_bytes())
     assert tables[0] == tables[1]
 
 
 def test_the_history_is_written_whole_each_time(config):
-    folder = RunFolder(config, resume=False)
+    folder = created(config)
     folder.write_history(rows(3))
     folder.write_history(rows(2))
     assert len((folder.path / "metrics.jsonl").read_text().splitlines()) == 2
     assert len((folder.path / "metrics.csv").read_text().splitlines()) == 3
-    assert sorted(p.name for p in folder.path.iterdir() if p.is_file()) == [
-        "metrics.csv",
-        "metrics.jsonl",
-    ]
+    files = {p.name for p in folder.path.iterdir() if p.is_file()}
+    assert files == {"config.yaml", "env.json", "metrics.csv", "metrics.jsonl"}
 
 
 def test_a_failed_write_keeps_the_old_file(config, monkeypatch):
-    folder = RunFolder(config, resume=False)
+    folder = created(config)
     folder.write_history(rows(1))
     before = (folder.path / "metrics.jsonl").read_bytes()
 
