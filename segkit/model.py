@@ -84,8 +84,18 @@ def build_model(
         **options,
     )
     if load_weights:
+        if isinstance(decoder, FCNDecoder):
+            _load_classifier(decoder, config)
         load_encoder_weights(encoder, config.encoder.name, config.encoder.weights)
-        if isinstance(decoder, FCNDecoder) and config.decoder.classifier_weights is not None:
-            path = resolve_weights(config.encoder.name, config.decoder.classifier_weights)
-            decoder.load_classifier(read_weights(path))
     return SegmentationModel(encoder, decoder)
+
+
+def _load_classifier(decoder: FCNDecoder, config: ModelConfig) -> None:
+    weights = config.decoder.classifier_weights
+    if weights is None:
+        return
+    if not decoder.classifier:
+        raise UserError(
+            "model.decoder.classifier_weights needs model.decoder.classifier: conv, but it is none"
+        )
+    decoder.load_classifier(read_weights(resolve_weights(config.encoder.name, weights)))

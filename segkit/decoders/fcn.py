@@ -67,6 +67,11 @@ class FCNDecoder(nn.Module):
             )
         if classifier not in ("none", "conv"):
             raise unknown_name("classifier", classifier, ("none", "conv"))
+        if not 0 <= dropout < 1 or classifier_width < 1:
+            raise UserError(
+                f"dropout={dropout} must be from 0 to below 1 and "
+                f"classifier_width={classifier_width} positive"
+            )
         channels = in_channels[-1]
         self.classifier = nn.Sequential()
         if classifier == "conv":

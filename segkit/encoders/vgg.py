@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, is_grad_enabled, nn
-from torch.compiler import is_compiling
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
+from segkit.encoders.recompute import recomputed
 from segkit.errors import UserError, unknown_name
 from segkit.features import FeatureSpec, Pyramid, Size
 
@@ -179,13 +177,7 @@ class VGGEncoder(nn.Module):
     def _run_recomputed(self, stage: range, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Run one stage, storing nothing inside it: the backward pass computes that again."""
         norms = [self.features[i] for i in stage if isinstance(self.features[i], _BatchNorm)]
-        if not norms or is_compiling():  # a compiled graph moves the statistics once by itself
-            return checkpoint(self._run, stage, x, use_reentrant=False)
-
-        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), _throwaway_buffers(norms)
-
-        return checkpoint(self._run, stage, x, use_reentrant=False, context_fn=contexts)
+        return recomputed(self._run, norms, stage, x)
 
     def _frozen_layers(self) -> list[nn.Module]:
         return [self.features[i] for stage in self._stages[: self.frozen_stages] for i in stage]
@@ -252,23 +244,6 @@ def _conv_norm_relu(
         # the constants of Krizhevsky et al. 2012; alpha is divided by the window's 5, as in Caffe
         relu = nn.Sequential(relu, nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0))
     return [*layers, relu]
-
-
-@contextmanager
-def _throwaway_buffers(layers: list[nn.Module]) -> Iterator[None]:
-    """Let batch norms count into copies of their statistics, for those are counted already.
-
-    Switching `track_running_stats` off would not do: batch norm then saves two tensors less for
-    the backward pass than the first time, which `checkpoint` refuses.
-    """
-    kept = [dict(layer._buffers) for layer in layers]
-    for layer in layers:
-        layer._buffers.update({name: b.clone() for name, b in layer.named_buffers()})
-    try:
-        yield
-    finally:
-        for layer, buffers in zip(layers, kept, strict=True):
-            layer._buffers.update(buffers)
 
 
 VGG_ENCODERS: dict[str, Callable[..., VGGEncoder]] = {
