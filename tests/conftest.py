@@ -1,6 +1,6 @@
 """Fixtures for every test: a tiny data set and an experiment on it, written as files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,16 +110,3 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"{path} is not there")
     return path
-
-
-@pytest.fixture
-def write_mask(tmp_path: Path) -> Callable[..., Path]:
-    """Save raw values as a grey PNG."""
-
-    def write(values: np.ndarray | Sequence[Sequence[int]], name: str = "mask.png") -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.asarray(values)).save(path)
-        return path
-
-    return write

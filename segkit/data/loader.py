@@ -128,5 +128,6 @@ def _collate(samples: list[Sample | UserError]) -> list[Batch] | UserError:
 
 
 def _init_worker(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us ...
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ... by this, whatever it does itself
     cv2.setNumThreads(0)

@@ -139,6 +139,9 @@ def test_the_baseline_is_the_majority_class_everywhere(seed):
     assert baseline.miou == pytest.approx(expected)
     assert baseline.pixel_accuracy == pytest.approx(counts.max() / len(truth))
     assert baseline.classes_present == len(values)
+    assert baseline.mean_accuracy == pytest.approx(1 / len(values))
+    weighted = sk.jaccard_score(truth, constant, average="weighted", zero_division=0)
+    assert baseline.frequency_weighted_iou == pytest.approx(weighted)
 
 
 @pytest.mark.parametrize(
