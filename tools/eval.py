@@ -34,9 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     """Print the scores of a checkpoint."""
     from segkit.checkpoint import find_checkpoint, load_checkpoint, restore_config, restore_model
-    from segkit.data import Card, SegmentationDataset, make_loader
+    from segkit.data import Card, build_dataset, make_loader
     from segkit.data.loader import EpochSampler
-    from segkit.data.transforms import Normalize
+    from segkit.data.transforms import build_normalize
     from segkit.evaluation import evaluate, majority_baseline
     from segkit.evaluation.table import class_table, headlines
     from segkit.hardware import choose_hardware
@@ -44,21 +44,17 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     path = find_checkpoint(arguments.checkpoint)
     content = load_checkpoint(path)
     config = restore_config(content, path)
-    data = config.data
     card = Card.model_validate(content["card"])
     if arguments.data_root:
         card = card.model_copy(update={"root": str(Path(arguments.data_root).resolve())})
     hardware = choose_hardware(arguments.device, config.precision)
     model = hardware.place(restore_model(content, path))
-    dataset = SegmentationDataset(
-        card, arguments.split, data.eval_transforms, channels=config.model.in_channels,
-        mean=data.mean, seed=config.seed, where="data.eval_transforms",
-    )  # fmt: skip
+    dataset = build_dataset(config, card, arguments.split)
     loader = make_loader(
         dataset,
         EpochSampler(len(dataset), shuffle=False),
-        arguments.batch_size or data.batch_size,
-        data.workers,
+        arguments.batch_size or config.data.batch_size,
+        config.data.workers,
     )
 
     console = Console(highlight=False, soft_wrap=True)
@@ -68,7 +64,7 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
         found = evaluate(
             model,
             loader,
-            Normalize(data.mean, data.std).to(hardware.device),
+            build_normalize(config).to(hardware.device),
             card.num_classes,
             hardware,
             on_batch=lambda images: progress.advance(task, images),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from segkit.config import Config
 from segkit.data.card import Card, ensure_data
 from segkit.data.files import image_size, pair_files, read_image, read_mask
 from segkit.data.labels import LabelMap
@@ -124,6 +125,24 @@ class SegmentationDataset(Dataset[Sample]):
         except UserError as error:
             return str(error)
         return None
+
+
+def build_dataset(config: Config, card: Card, split: str) -> SegmentationDataset:
+    """Build a split as an experiment sees it: augmented for `train`, as it is elsewhere.
+
+    Raises:
+        UserError: data that is not there or does not pair up; unknown transforms.
+    """
+    kind = "train_transforms" if split == "train" else "eval_transforms"
+    return SegmentationDataset(
+        card,
+        split,
+        getattr(config.data, kind),
+        channels=config.model.in_channels,
+        mean=config.data.mean,
+        seed=config.seed,
+        where=f"data.{kind}",
+    )
 
 
 def _check_size(

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from segkit.config import Config
 from segkit.data.labels import IGNORE_INDEX
 from segkit.errors import UserError, unknown_name
 
@@ -166,3 +167,18 @@ class Normalize(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalise."""
         return (pixels - self.mean) / self.std
+
+
+def build_normalize(config: Config) -> Normalize:
+    """Build the normalisation of an experiment.
+
+    Raises:
+        UserError: not one mean and deviation a channel.
+    """
+    mean, std, channels = config.data.mean, config.data.std, config.model.in_channels
+    if not len(mean) == len(std) == channels:
+        raise UserError(
+            f"data.mean has {len(mean)} numbers and data.std {len(std)}, but model.in_channels is "
+            f"{channels}; give one a channel"
+        )
+    return Normalize(mean, std)

@@ -8,22 +8,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from segkit.config import Config
-from segkit.data import Batch, Card, SegmentationDataset, batches, make_loader
+from segkit.data import Batch, Card, SegmentationDataset, batches, build_dataset, make_loader
 from segkit.data.loader import EpochSampler, Loader
-from segkit.data.transforms import Normalize
+from segkit.data.transforms import build_normalize
 from segkit.errors import UserError
-from segkit.evaluation import Scores, evaluate
-from segkit.evaluation.metrics import percent
+from segkit.evaluation import evaluate
 from segkit.evaluation.pictures import draw_predictions
 from segkit.hardware import Hardware
 from segkit.training.console import RunConsole, clock
 from segkit.training.curves import draw_curves
+from segkit.training.history import epoch_line, epoch_row
 from segkit.training.losses import cross_entropy
 from segkit.training.optim import learning_rate
 from segkit.training.run_folder import RunFolder
@@ -54,9 +53,9 @@ class Trainer:
         self.card = card
         self.hardware = hardware
         self.folder = RunFolder(config, resume)
-        self.normalize = _normalize(config).to(hardware.device)
-        self.train_set = _dataset(config, card, "train")
-        self.val_set = _dataset(config, card, "val")
+        self.normalize = build_normalize(config).to(hardware.device)
+        self.train_set = build_dataset(config, card, "train")
+        self.val_set = build_dataset(config, card, "val")
         for dataset in (self.train_set, self.val_set):
             dataset.check()
         self.sampler = EpochSampler(len(self.train_set), config.seed)
@@ -167,7 +166,15 @@ class Trainer:
                 self.hardware,
                 on_batch,
             ).scores
-        row = self._row(scores)
+        row = epoch_row(
+            position.epoch + 1,
+            scores,
+            self.card.class_names,
+            loss=position.loss_sum / self.steps_per_epoch,
+            lr=learning_rate(self.state.optimizer),
+            seconds_per_step=position.seconds / self.steps_per_epoch,
+            images_per_second=len(self.train_set) / position.seconds,
+        )
         improved = scores.miou > position.best_miou
         position.history.append(row)
         position.epoch, position.step = position.epoch + 1, 0
@@ -176,37 +183,10 @@ class Trainer:
             position.best_miou = scores.miou
             self.state.save_model(self.folder.best, scores)
         self.state.save(self.folder.last)
-        self.console.say(self._epoch_line(row, scores) + ("  best so far" if improved else ""))
+        line = epoch_line(row, scores, self.card.class_names, self.config.train.epochs)
+        self.console.say(line + ("  best so far" if improved else ""))
         self.folder.write_history(position.history)
         self._draw()
-
-    def _row(self, scores: Scores) -> dict[str, Any]:
-        """Gather what metrics.csv and metrics.jsonl keep of an epoch."""
-        position = self.state.position
-        classes = zip(self.card.class_names, scores.iou, strict=True)
-        return {
-            "epoch": position.epoch + 1,
-            "loss": position.loss_sum / self.steps_per_epoch,
-            "lr": learning_rate(self.state.optimizer),
-            "pixel_accuracy": scores.pixel_accuracy,
-            "mean_accuracy": scores.mean_accuracy,
-            "miou": scores.miou,
-            "classes_present": scores.classes_present,
-            **{f"iou/{name}": iou for name, iou in classes},
-            "seconds_per_step": position.seconds / self.steps_per_epoch,
-            "images_per_second": len(self.train_set) / position.seconds,
-        }
-
-    def _epoch_line(self, row: dict[str, Any], scores: Scores) -> str:
-        classes = zip(self.card.class_names, scores.iou, strict=True)
-        per_class = "  ".join(f"{name} {percent(iou)}" for name, iou in classes)
-        return (
-            f"epoch {row['epoch']}/{self.config.train.epochs}  loss {row['loss']:.3f}  "
-            f"{row['images_per_second']:.1f} images/s  "
-            f"pixel accuracy {percent(scores.pixel_accuracy)} %  "
-            f"mean accuracy {percent(scores.mean_accuracy)} %  {scores.miou_line()}\n"
-            f"    IoU: {per_class}"
-        )
 
     def _draw(self) -> None:
         """Draw curves and samples, now and then while epochs are short, and in the end."""
@@ -251,26 +231,3 @@ class Trainer:
         data = self.config.data
         on_cuda = self.hardware.device.type == "cuda"
         return make_loader(dataset, sampler, data.batch_size, data.workers, pin_memory=on_cuda)
-
-
-def _normalize(config: Config) -> Normalize:
-    mean, std, channels = config.data.mean, config.data.std, config.model.in_channels
-    if not len(mean) == len(std) == channels:
-        raise UserError(
-            f"data.mean has {len(mean)} numbers and data.std {len(std)}, but model.in_channels is "
-            f"{channels}; give one a channel"
-        )
-    return Normalize(mean, std)
-
-
-def _dataset(config: Config, card: Card, split: str) -> SegmentationDataset:
-    kind = "train_transforms" if split == "train" else "eval_transforms"
-    return SegmentationDataset(
-        card,
-        split,
-        getattr(config.data, kind),
-        channels=config.model.in_channels,
-        mean=config.data.mean,
-        seed=config.seed,
-        where=f"data.{kind}",
-    )

@@ -77,6 +77,7 @@ class TrainingState:
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "random_state": torch.get_rng_state(),
+            "cuda_random_state": torch.cuda.get_rng_state_all(),  # empty without CUDA
         }
         save_checkpoint(path, {**self._content(None), "training": training})
 
@@ -102,6 +103,7 @@ class TrainingState:
         self.schedule.load_state_dict(training["schedule"])
         self.scaler.load_state_dict(training["scaler"])
         torch.set_rng_state(training["random_state"])
+        torch.cuda.set_rng_state_all(training["cuda_random_state"][: torch.cuda.device_count()])
         self.position = Position(**training["position"])
 
     def _content(self, scores: Scores | None) -> dict[str, Any]:

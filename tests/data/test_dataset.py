@@ -1,5 +1,7 @@
 """A split on disk as samples, against Pillow and the card's own words."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -144,3 +146,14 @@ def test_unknown_splits_and_transforms_come_first(tiny_set):
     gone = card.model_copy(update={"root": "/nowhere"})
     with pytest.raises(UserError, match=r"data\.eval_transforms\[0\].*'Rotat'"):
         SegmentationDataset(gone, "train", [{"Rotat": None}], where="data.eval_transforms")
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 367), ("val", 101)])
+def test_camvid_reads(split, count, shared):
+    card = load_card(Path(__file__).parents[2] / "datasets/camvid.yaml", shared / "data/camvid")
+    dataset = SegmentationDataset(card, split)
+    assert len(dataset) == count
+    sample = dataset[count // 2]
+    assert sample.image.shape == (3, 360, 480)
+    raw = np.array(Image.open(shared / f"data/camvid/{split}annot/{sample.name}.png"))
+    assert np.array_equal(sample.mask.numpy(), np.where(raw == 11, 255, raw))

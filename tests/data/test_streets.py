@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.data import streets
+from segkit.data import load_card, streets
 from segkit.data.streets_canvas import FRAME, OVERSAMPLING, POLE, Camera, Canvas, Light
 from segkit.data.streets_objects import Pole
 from segkit.errors import UserError
@@ -176,3 +176,12 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, small: None) -
     with pytest.raises(UserError, match="no complete set of streets"):
         streets.generate(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_the_card_names_and_paints_what_is_drawn():
+    card = load_card(Path(__file__).parents[2] / "datasets/streets.yaml")
+    assert tuple((entry.name, entry.color) for entry in card.classes) == streets.CLASSES
+    assert card.label_map == {
+        **{index: name for index, (name, _) in enumerate(streets.CLASSES)},
+        streets.VOID: "ignore",
+    }
