@@ -269,7 +269,7 @@ def test_the_classifier_is_loaded_from_a_file(tmp_path):
 def test_classifier_weights_without_a_classifier_are_refused(tmp_path):
     path, _ = features_file(tmp_path)
     section = {"name": "fcn", "classifier_weights": str(path)}
-    with pytest.raises(UserError, match="needs model.decoder.classifier: conv"):
+    with pytest.raises(UserError, match=r"needs model\.decoder\.classifier: conv"):
         build_model(config(section), num_classes=2)
 
 

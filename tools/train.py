@@ -1,13 +1,14 @@
 """Train a model as a YAML file describes.
 
 python tools/train.py configs/unet_vgg16.yaml
-python tools/train.py configs/unet_vgg16.yaml --set train.epochs=3 --set run_dir=runs/short
+python tools/train.py configs/unet_vgg16.yaml --set train.epochs=3 run_dir=runs/short
 python tools/train.py configs/unet_vgg16.yaml --resume
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -20,7 +21,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("Train a model as a YAML file describes.")
     parser.add_argument("config", help="an experiment, e.g. configs/unet_vgg16.yaml")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. seed=1"
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override settings, e.g. --set seed=1 train.epochs=3",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--print-config", action="store_true", help="show every setting and leave")
@@ -34,7 +40,7 @@ def train(arguments: argparse.Namespace) -> int:
         print(dump_config(config), end="")
         return 0
 
-    # PyTorch and albumentations take seconds to import, a misspelt key should not
+    # these take seconds to import; a misspelt key should be told at once
     from segkit.data import load_card
     from segkit.hardware import choose_hardware
     from segkit.training.loop import Stopped, Trainer
@@ -53,9 +59,9 @@ def train(arguments: argparse.Namespace) -> int:
     try:
         trainer.run()
     except Stopped:
-        resume = " ".join(["python", "tools/train.py", arguments.config, "--resume"])
-        overrides = "".join(f" --set '{override}'" for override in arguments.set)
-        say(f"stopped and saved to {trainer.folder.last}; go on with: {resume}{overrides}")
+        again = ["python", "tools/train.py", arguments.config, "--resume"]
+        again += ["--set", *arguments.set] if arguments.set else []
+        say(f"stopped and saved to {trainer.folder.last}; go on with: {shlex.join(again)}")
         return 130
     best = f"best mIoU {100 * position.best_miou:.1f} %"
     say(f"done     {best}; judge it with: python tools/eval.py {trainer.folder.path}")
