@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from segkit.blocks import NormName
+from segkit.blocks import NormName, make_norm
 from segkit.decoders.step import UpStep, step_widths
 from segkit.errors import UserError
 from segkit.features import Size, Wants, check_maps, check_strides, size_at, strides_above
@@ -29,6 +29,9 @@ class UNetDecoder(nn.Module):
         widths: channels at strides 1, 2, 4, ...; None halves them with each step.
         depth: convolutions after each step.
         norm: of the convolutions.
+        normalize_maps: normalise each map before it joins. An encoder with norm layers needs none;
+            a pretrained one without, such as plain VGG, has maps that differ a hundredfold in
+            scale, and the largest would drown the rest.
 
     Shape: maps `(N, in_channels[i], H / strides[i], W / strides[i])` to `(N, num_classes, H, W)`.
 
@@ -56,6 +59,7 @@ class UNetDecoder(nn.Module):
         widths: Sequence[int] | None = None,
         depth: int = 2,
         norm: NormName = "batch",
+        normalize_maps: bool = False,
     ) -> None:
         super().__init__()
         check_strides(in_channels, strides)
@@ -64,7 +68,13 @@ class UNetDecoder(nn.Module):
                 "U-Net cannot climb by max_unpool: pool indices fit maps of the encoder's channels "
                 "alone; choose bilinear, or the unpool decoder"
             )
+        if normalize_maps and norm == "none":
+            raise UserError("normalize_maps=True needs norm='batch' or 'group', but norm is 'none'")
         self.in_channels = tuple(in_channels)
+        self.map_norms = nn.ModuleList(
+            make_norm(norm, channels) if normalize_maps else nn.Identity()
+            for channels in in_channels
+        )
         self.strides = strides_above(strides[-1])
         self.skip_at = {stride: i for i, stride in enumerate(strides[:-1])}  # stride -> map
         self.steps = nn.ModuleList()
@@ -90,6 +100,7 @@ class UNetDecoder(nn.Module):
     ) -> Tensor:
         """Turn maps into logits at stride 1."""
         check_maps(maps, self.in_channels, self)
+        maps = [norm(m) for norm, m in zip(self.map_norms, maps, strict=True)]
         x = maps[-1]  # N C H/16 W/16 for conv5
         for stride, step in zip(self.strides, self.steps, strict=True):
             if stride in self.skip_at:

@@ -528,6 +528,21 @@ def test_unpool_with_indices_in_the_wrong_order_names_both_shapes():
     assert str(tuple(indices[0].shape)) in message
 
 
+@pytest.mark.parametrize("normalized", [True, False])
+def test_unet_with_normalized_maps_does_not_see_their_scale(normalized):
+    torch.manual_seed(0)
+    decoder = UNetDecoder([4, 6, 8], [1, 2, 4], 3, normalize_maps=normalized)
+    maps = [torch.rand(2, c, 32 // s, 32 // s) for c, s in ((4, 1), (6, 2), (8, 4))]
+    scaled = [1000 * maps[0], 0.5 * maps[1], 30 * maps[2]]
+    same = torch.allclose(decoder(maps), decoder(scaled), atol=1e-3)  # batch norm's epsilon shows
+    assert same == normalized
+
+
+def test_unet_refuses_to_normalize_maps_without_a_norm():
+    with pytest.raises(UserError, match="needs norm='batch' or 'group'"):
+        UNetDecoder([4, 6], [1, 2], 3, normalize_maps=True, norm="none")
+
+
 def test_unet_refuses_max_unpool_and_names_other_ways():
     message = refusal(lambda: UNetDecoder([4, 8], [1, 2], 3, upsample="max_unpool"))
     for part in ("U-Net cannot climb by max_unpool", "choose bilinear", "the unpool decoder"):
