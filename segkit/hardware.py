@@ -57,7 +57,8 @@ class Hardware:
         """What the device is called."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
-        return f"CPU with {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        return f"CPU with {threads} thread{'s' if threads > 1 else ''}"
 
 
 def choose_hardware(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Hardware:
