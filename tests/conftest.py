@@ -1,6 +1,6 @@
 """Fixtures for every test: a tiny data set and an experiment on it, written as files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,6 +101,15 @@ def tiny_config(tmp_path: Path, tiny_set: TinySet) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def deterministic_algorithms() -> Iterator[None]:
+    """Make torch refuse what differs from run to run, for one test."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(before)
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Every way to climb against torch.nn.functional or NumPy."""
 
-import contextlib
-
 import numpy as np
 import pytest
 import torch
@@ -25,16 +23,6 @@ ODD_SIZES = [(10, 14), (11, 14), (10, 15), (11, 15), (9, 13), (9, 15), (11, 13)]
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
-
-
-@contextlib.contextmanager
-def deterministic_algorithms():
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
 
 
 def interpolated(x: torch.Tensor, mode: str, factor: int = 2) -> torch.Tensor:
@@ -214,13 +202,13 @@ def test_max_unpool_of_channels_last(size):
     assert torch.equal(MaxUnpool()(pooled, size, indices), expected)
 
 
+@pytest.mark.usefixtures("deterministic_algorithms")
 def test_max_unpool_runs_under_deterministic_algorithms_where_torch_does_not():
     pooled, indices = pooled_with_ties((9, 9))
     pooled.requires_grad_()
-    with deterministic_algorithms():
-        with pytest.raises(RuntimeError, match="deterministic"):
-            F.max_unpool2d(pooled, indices, 2, output_size=(9, 9))
-        MaxUnpool()(pooled, (9, 9), indices).square().sum().backward()
+    with pytest.raises(RuntimeError, match="deterministic"):
+        F.max_unpool2d(pooled, indices, 2, output_size=(9, 9))
+    MaxUnpool()(pooled, (9, 9), indices).square().sum().backward()
     assert torch.equal(pooled.grad, 2 * pooled.detach())
 
 

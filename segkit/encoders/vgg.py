@@ -12,6 +12,7 @@ from typing import Literal
 from torch import Tensor, is_grad_enabled, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from segkit.blocks import NORMS, NormName
 from segkit.encoders.recompute import recomputed
 from segkit.errors import UserError, unknown_name
 from segkit.features import FeatureSpec, Pyramid, Size
@@ -93,7 +94,7 @@ class VGGEncoder(nn.Module):
         *,
         in_channels: int = 3,
         pool: Literal["max", "avg"] = "max",
-        norm: Literal["none", "batch", "group"] = "none",
+        norm: NormName = "none",
         width: float = 1.0,
         checkpointing: bool = False,
         frozen_stages: int = 0,
@@ -214,8 +215,8 @@ def _check_options(
         raise UserError(f"in_channels must be 1 or more, but got {in_channels}")
     if pool not in ("max", "avg"):
         raise unknown_name("pool", pool, ("max", "avg"))
-    if norm not in ("none", "batch", "group"):
-        raise unknown_name("norm", norm, ("none", "batch", "group"))
+    if norm not in NORMS:
+        raise unknown_name("norm", norm, NORMS)
     if not 0 < width < math.inf:
         raise UserError(f"width must be a finite number above 0, but got {width}")
     if not 0 <= frozen_stages <= len(CHANNELS):

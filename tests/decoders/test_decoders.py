@@ -1,6 +1,5 @@
 """Every decoder and each of its modes: sizes, bits, gradients, symmetry, references, refusals."""
 
-import contextlib
 import copy
 
 import pytest
@@ -70,16 +69,6 @@ def perturb(module: nn.Module) -> nn.Module:
         elif tensor.is_floating_point():
             tensor.add_(torch.randn_like(tensor), alpha=0.1)
     return module
-
-
-@contextlib.contextmanager
-def deterministic_algorithms():
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
 
 
 # Any size in, the same size out
@@ -194,6 +183,7 @@ def test_every_parameter_learns(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.usefixtures("deterministic_algorithms")
 def test_the_same_seed_gives_the_same_bits(variant):
     def run():
         model = build(variant, seed=3).train()
@@ -201,8 +191,7 @@ def test_the_same_seed_gives_the_same_bits(variant):
         logits.square().mean().backward()
         return [logits.detach(), *(p.grad for p in model.parameters())]
 
-    with deterministic_algorithms():
-        first, second = run(), run()
+    first, second = run(), run()
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert not torch.equal(first[0], build(variant, seed=4)(torch.randn(2, 3, 33, 47)))
 
