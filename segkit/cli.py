@@ -5,16 +5,40 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from segkit.errors import UserError
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
-    """Build a parser with the options every tool has."""
+    """Build a parser with the option every tool has."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Let the user choose where to compute."""
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+
+
+def add_overrides(parser: argparse.ArgumentParser, description: str) -> None:
+    """Let the user override keys of a YAML file."""
+    parser.add_argument(
+        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help=description
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file the user asked for.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error}") from error
 
 
 def run_tool(

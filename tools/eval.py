@@ -16,8 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from segkit.cli import make_parser, run_tool
-from segkit.errors import UserError
+from segkit.cli import add_device, make_parser, run_tool, write_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-root", metavar="DIR", help="where the data lies now")
     parser.add_argument("--batch-size", type=int, help="default: as trained")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    add_device(parser)
     return run_tool(evaluate_checkpoint, parser, argv)
 
 
@@ -49,7 +49,7 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
         card = card.model_copy(update={"root": str(Path(arguments.data_root).resolve())})
     hardware = choose_hardware(arguments.device, config.precision)
     model = hardware.place(restore_model(content, path))
-    dataset = build_dataset(config, card, arguments.split)
+    dataset = build_dataset(config, card, arguments.split, augment=False)
     loader = make_loader(
         dataset,
         EpochSampler(len(dataset), shuffle=False),
@@ -85,10 +85,7 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
             "baseline": {"class": card.class_names[majority], "scores": asdict(baseline)},
             "confusion_matrix": found.matrix.tolist(),
         }
-        try:
-            arguments.json.write_text(json.dumps(_without_nan(report), indent=2) + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write {arguments.json}: {error}") from error
+        write_text(arguments.json, json.dumps(_without_nan(report), indent=2) + "\n")
     return 0
 
 

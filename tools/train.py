@@ -12,7 +12,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from segkit.cli import make_parser, run_tool
+from segkit.cli import add_device, add_overrides, make_parser, run_tool
 from segkit.config import dump_config, load_config
 
 
@@ -20,14 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and train."""
     parser = make_parser("Train a model as a YAML file describes.")
     parser.add_argument("config", help="an experiment, e.g. configs/unet_vgg16.yaml")
-    parser.add_argument(
-        "--set",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override settings, e.g. --set seed=1 train.epochs=3",
-    )
+    add_overrides(parser, "override settings, e.g. --set seed=1 train.epochs=3")
+    add_device(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--print-config", action="store_true", help="show every setting and leave")
     return run_tool(train, parser, argv)
@@ -42,6 +36,7 @@ def train(arguments: argparse.Namespace) -> int:
 
     # these take seconds to import; a misspelt key should be told at once
     from segkit.data import load_card
+    from segkit.data.statistics import statistics_lines
     from segkit.hardware import choose_hardware
     from segkit.training.loop import Stopped, Trainer
 
@@ -52,6 +47,8 @@ def train(arguments: argparse.Namespace) -> int:
     model, parameters = config.model, sum(p.numel() for p in trainer.state.model.parameters())
     say(f"model    {model.decoder.name} on {model.encoder.name}, {parameters:,} parameters")
     say(f"data     {card.name}: {len(trainer.train_set)} train, {len(trainer.val_set)} val images")
+    for line in statistics_lines(config, trainer.config, card):
+        say(line)
     say(f"device   {hardware}")
     position = trainer.state.position
     say(f"run      {trainer.folder.path}, {position.epoch} of {config.train.epochs} epochs done")

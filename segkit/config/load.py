@@ -15,7 +15,7 @@ from segkit.config.schema import Config
 from segkit.errors import UserError
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
-Lines = dict[tuple[str | int, ...], str]  # path of a key -> "file:line" or the override it is from
+Lines = dict[tuple[str, ...], str]  # path of a key -> "file:line" or the override
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -31,7 +31,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     path = Path(path)
     data, lines = read_yaml(path)
     for override in overrides:
-        _apply(override, data, lines)
+        apply_override(override, data, lines)
     data.setdefault("run_dir", f"runs/{path.stem}")
     return validate(Config, data, lines, str(path))
 
@@ -73,9 +73,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
     return data, lines
 
 
-def _record_lines(
-    node: yaml.Node | None, at: tuple[str | int, ...], file: str, lines: Lines
-) -> None:
+def _record_lines(node: yaml.Node | None, at: tuple[str, ...], file: str, lines: Lines) -> None:
     """Note where each key and list item stands; YAML itself would let a second one win."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
@@ -87,13 +85,13 @@ def _record_lines(
             _record_lines(value, here, file, lines)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            here = (*at, index)
+            here = (*at, str(index))
             lines[here] = f"{file}:{value.start_mark.line + 1}"
             _record_lines(value, here, file, lines)
 
 
-def _apply(override: str, data: dict[str, Any], lines: Lines) -> None:
-    """Put the value of `a.b=c` into nested `data`."""
+def apply_override(override: str, data: dict[str, Any], lines: Lines) -> None:
+    """Put the value of `a.b=c` into nested `data`, and where it is from into `lines`."""
     key, equals, text = override.partition("=")
     path = tuple(key.strip().split("."))
     if not equals or not all(path):
@@ -214,9 +212,10 @@ def _is_named(section: type[BaseModel], name: str | int) -> bool:
 
 def _place(path: tuple[str | int, ...], lines: Lines, source: str) -> str:
     """Name the line of a key, or of the nearest section around it that has one."""
-    for end in range(len(path), 0, -1):
-        if path[:end] in lines:
-            return lines[path[:end]]
+    keys = tuple(str(part) for part in path)  # numbers, in a label map or of a list's items
+    for end in range(len(keys), 0, -1):
+        if keys[:end] in lines:
+            return lines[keys[:end]]
     return source
 
 

@@ -73,12 +73,16 @@ class DataConfig(Section):
 
     card: str  # path of a dataset card
     root: str | None = None  # where the data lies; null: where the card says
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # per channel, of images scaled to 0 ... 1
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    train_split: str = "train"  # of the card
+    val_split: str = "val"
+    # per channel, of images scaled to 0 ... 1; auto: of the training split
+    mean: Literal["auto"] | tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: Literal["auto"] | tuple[float, ...] = (0.229, 0.224, 0.225)
     train_transforms: tuple[dict[str, dict[str, Any] | None], ...] = ()  # albumentations, in order
     eval_transforms: tuple[dict[str, dict[str, Any] | None], ...] = ()
     batch_size: int = Field(8, ge=1)
     workers: int = Field(2, ge=0)  # processes that load and augment
+    cache: Literal["none", "ram"] = "none"  # ram: decode each file once, into shared memory
 
 
 class CrossEntropyConfig(Section):
@@ -86,6 +90,11 @@ class CrossEntropyConfig(Section):
 
     name: Literal["cross_entropy"] = "cross_entropy"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    # by the frequency in the training split, or one number a class
+    class_weights: (
+        Literal["none", "median_frequency", "inverse_frequency"]
+        | tuple[Annotated[float, Field(ge=0)], ...]
+    ) = "none"
 
 
 class SGDConfig(Section):

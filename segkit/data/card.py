@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
-from segkit.config.load import read_yaml, validate
+from segkit.config.load import apply_override, read_yaml, validate
 from segkit.config.schema import Section
 from segkit.errors import UserError, unknown_name
 
 IGNORE = "ignore"  # as a class name in a label map: void, judged by nothing
+MAX_CLASSES = 254  # class indices are 8 bits wide; two are taken for void and unknown
 
 Channel = Annotated[int, Field(ge=0, le=255)]
-RawValue = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _raw_key(key: object) -> int | str:
+    """Read a key of a label map: a number, or a colour, written `R G B` hereafter."""
+    text = str(key).strip()
+    if text.isdecimal() and int(text) <= 65535:
+        return int(text)
+    parts = text.replace(",", " ").split()
+    if len(parts) == 3 and all(part.isdecimal() and int(part) <= 255 for part in parts):
+        return " ".join(str(int(part)) for part in parts)
+    raise ValueError(f"the key {key!r} is neither a value (0 to 65535) nor a colour (128 64 0)")
+
+
+# what a mask file holds: a number, or a colour as "128 64 0"
+RawKey = Annotated[int | str, PlainValidator(_raw_key)]
 
 
 class ClassEntry(Section):
@@ -31,6 +47,17 @@ class Split(Section):
     images: str
     masks: str
     list: str | None = None  # a text file with one name a line; null: every file of the folders
+    image_suffix: str = ""  # what an image's name has behind the part that pairs, e.g. _leftImg8bit
+    mask_suffix: str = ""  # the same of masks, e.g. _gtFine_labelIds
+
+    @model_validator(mode="after")
+    def _masks_can_be_told_from_images(self) -> Split:
+        if self.images == self.masks and self.mask_suffix == self.image_suffix:
+            raise ValueError(
+                "images and masks share a folder, so say what only the masks' names end in: "
+                "mask_suffix: _mask"
+            )
+        return self
 
 
 class Card(Section):
@@ -40,8 +67,10 @@ class Card(Section):
     root: str  # relative to the card's own folder
     builtin: Literal["streets"] | None = None  # drawn at first use
     classes: tuple[ClassEntry, ...]
-    label_map: dict[RawValue, str]  # raw value in a mask file -> class name or "ignore"
+    label_map: dict[RawKey, str]  # value or colour in a mask file -> class name or "ignore"
     splits: dict[str, Split]
+    image_max: float | None = Field(None, gt=0)  # the pixel value that is white; null: 8 bits
+    lossy_masks: bool = False  # allow JPEG and the like; stray labels become the nearest known one
     source: str = ""
     licence: str = ""
     citation: str = ""
@@ -54,6 +83,10 @@ class Card(Section):
                 f"classes has {len(names)} entry; a binary task is two classes, for example "
                 "background and thing, each with its raw value in label_map"
             )
+        if len(names) > MAX_CLASSES:
+            raise ValueError(f"classes has {len(names)} entries; at most {MAX_CLASSES} fit")
+        if len({isinstance(raw, str) for raw in self.label_map}) > 1:
+            raise ValueError("label_map mixes values and colours; masks hold one or the other")
         repeated = [name for name, count in Counter(names).items() if count > 1]
         if repeated or IGNORE in names:
             raise ValueError(f"class names must be unique and not '{IGNORE}', got {list(names)}")
@@ -78,24 +111,37 @@ class Card(Section):
         return tuple(entry.color for entry in self.classes)
 
     @property
+    def by_color(self) -> bool:
+        """Whether masks hold colours rather than label values."""
+        return isinstance(next(iter(self.label_map)), str)
+
+    @property
     def num_classes(self) -> int:
         """Number of classes, void not counted."""
         return len(self.classes)
 
 
-def load_card(path: str | Path, root: str | Path | None = None) -> Card:
+def load_card(
+    path: str | Path, root: str | Path | None = None, overrides: Sequence[str] = ()
+) -> Card:
     """Read and check a card.
 
     Args:
         path: of the card's YAML file.
         root: where the data lies, relative to the working directory; None: where the card says,
             relative to the card.
+        overrides: `a.b=c` each, as for an experiment; `root=DIR` is the same as `root`.
 
     Raises:
         UserError: no such card, an unknown key, or labels that fit no class.
     """
     path = Path(path)
     data, lines = read_yaml(path)
+    for override in overrides:
+        if override.startswith("root="):
+            root = override.removeprefix("root=")
+        else:
+            apply_override(override, data, lines)
     card = validate(Card, data, lines, str(path))
     return card.model_copy(update={"root": str(Path(root or path.parent / card.root).resolve())})
 

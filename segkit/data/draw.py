@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from segkit.data.images import Pixels
 from segkit.data.labels import IGNORE_INDEX
 
 VOID_COLOR = (0, 0, 0)
@@ -31,16 +32,19 @@ def colorize(
     return palette[mask]
 
 
-def displayable(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def displayable(image: Pixels) -> NDArray[np.uint8]:
     """Show an image of any number of channels as RGB: the first three, or grey.
 
-    Shape: `(H, W, C)` to `(H, W, 3)`.
+    Shape: `(H, W, C)`, uint8 or float 0 ... 1, to uint8 `(H, W, 3)`.
     """
-    return image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+    shown = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+    if shown.dtype != np.uint8:
+        shown = np.clip(255 * shown, 0, 255)
+    return shown.astype(np.uint8, copy=False)
 
 
 def overlay(
-    image: NDArray[np.uint8],
+    image: Pixels,
     mask: NDArray[np.integer],
     colors: Sequence[tuple[int, int, int]],
     opacity: float = 0.55,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import cv2
@@ -74,6 +75,8 @@ class _Guarded(Dataset[Sample | UserError]):
             return error
 
 
+WORKER_TIMEOUT_S = 180  # without a batch after that long, a worker counts as stuck
+
 # torch types a loader by its data set's items, not by what collating makes of them
 Loader = DataLoader[Any]
 
@@ -95,6 +98,7 @@ def make_loader(
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         worker_init_fn=_init_worker,
+        timeout=WORKER_TIMEOUT_S if workers else 0,
         generator=torch.Generator(),  # else each start of an epoch takes one of dropout's numbers
     )
 
@@ -109,6 +113,25 @@ def batches(loader: Loader) -> Iterator[list[Batch]]:
         if isinstance(item, UserError):
             raise item
         yield item
+
+
+@contextmanager
+def worker_errors() -> Iterator[None]:
+    """Turn the end of a loading process into a sentence; torch tells it wherever we are just then.
+
+    Raises:
+        UserError: a worker died, or gave nothing for `WORKER_TIMEOUT_S` seconds.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader" not in str(error):
+            raise
+        first = str(error).partition("\n")[0].rstrip(". ")
+        raise UserError(
+            f"loading stopped: {first}; if memory ran out, lower data.workers or use "
+            "data.workers=0; if the disk is slow, data.cache=ram reads each file once"
+        ) from error
 
 
 def _collate(samples: list[Sample | UserError]) -> list[Batch] | UserError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segkit.config import Config
+from segkit.data.images import Pixels
 from segkit.data.labels import IGNORE_INDEX
 from segkit.errors import UserError, unknown_name
 
@@ -35,11 +36,12 @@ ELSEWHERE = {
     "ToTensor3D": "segkit itself",
 }
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
 TransformSpec = Mapping[str, Mapping[str, Any] | None]
 
 
 def build_transforms(
-    specs: Sequence[TransformSpec], mean: Sequence[float], where: str
+    specs: Sequence[TransformSpec], mean: Sequence[float], where: str, floats: bool = False
 ) -> albumentations.Compose:
     """Build the chain a config names.
 
@@ -50,16 +52,17 @@ def build_transforms(
         specs: one `{name: {argument: value}}` a transform, in order.
         mean: per channel, of images scaled to 0 ... 1; the colour of padding.
         where: the key in the config, for errors.
+        floats: whether images come as float32, 0 ... 1, and not as uint8.
 
     Raises:
         UserError: an unknown transform or argument, or an unfit value.
     """
-    color = [round(255 * channel) for channel in mean]
+    color = list(mean) if floats else [round(255 * channel) for channel in mean]
     chain = [_build(spec, color, f"{where}[{i}]") for i, spec in enumerate(specs)]
     return albumentations.Compose(chain, strict=True)
 
 
-def _build(spec: TransformSpec, color: Sequence[int], where: str) -> Any:
+def _build(spec: TransformSpec, color: Sequence[float], where: str) -> Any:
     if len(spec) != 1:
         raise UserError(f"{where}: write one transform as 'Name: {{argument: value}}'")
     [(name, given)] = spec.items()
@@ -120,10 +123,10 @@ def _short(error: UserError) -> str:
 
 def apply_transforms(
     chain: albumentations.Compose,
-    image: NDArray[np.uint8],
+    image: Pixels,
     mask: NDArray[np.uint8],
     key: tuple[int, int, int],
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+) -> tuple[Pixels, NDArray[np.uint8]]:
     """Transform an image and its mask; the outcome is a function of `key` alone.
 
     Args:
@@ -142,13 +145,13 @@ def apply_transforms(
 
 
 class Normalize(nn.Module):
-    """Scale uint8 pixels to zero mean and unit variance, on whatever device they are.
+    """Scale pixels to zero mean and unit variance, on whatever device they are.
 
     Args:
         mean: per channel, of images scaled to 0 ... 1.
         std: per channel.
 
-    Shape: uint8 `(N, C, H, W)` to float32 `(N, C, H, W)`.
+    Shape: uint8, or float32 from 0 to 1, `(N, C, H, W)` to float32 `(N, C, H, W)`.
     """
 
     mean: Tensor
@@ -161,12 +164,13 @@ class Normalize(nn.Module):
                 f"data.mean={list(mean)} and data.std={list(std)} must have one number a channel, "
                 "std above zero"
             )
-        self.register_buffer("mean", 255 * torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalise."""
-        return (pixels - self.mean) / self.std
+        white = 255 if pixels.dtype == torch.uint8 else 1
+        return (pixels - white * self.mean) / (white * self.std)
 
 
 def build_normalize(config: Config) -> Normalize:
@@ -175,10 +179,23 @@ def build_normalize(config: Config) -> Normalize:
     Raises:
         UserError: not one mean and deviation a channel.
     """
-    mean, std, channels = config.data.mean, config.data.std, config.model.in_channels
+    mean, std = channel_numbers(config, "mean"), channel_numbers(config, "std")
+    channels = config.model.in_channels
     if not len(mean) == len(std) == channels:
         raise UserError(
             f"data.mean has {len(mean)} numbers and data.std {len(std)}, but model.in_channels is "
-            f"{channels}; give one a channel"
+            f"{channels}; give one a channel, or say auto"
         )
     return Normalize(mean, std)
+
+
+def channel_numbers(config: Config, key: Literal["mean", "std"]) -> tuple[float, ...]:
+    """Give the numbers of `data.mean` or `data.std`.
+
+    Raises:
+        UserError: they are still `auto`.
+    """
+    numbers = getattr(config.data, key)
+    if isinstance(numbers, str):
+        raise UserError(f"data.{key} is {numbers}; have it computed by resolve_statistics first")
+    return tuple(numbers)

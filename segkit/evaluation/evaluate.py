@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from segkit.data.labels import IGNORE_INDEX
-from segkit.data.loader import Loader, batches
+from segkit.data.loader import Loader, batches, worker_errors
 from segkit.data.transforms import Normalize
 from segkit.evaluation.metrics import Scores, scores_of
 from segkit.hardware import Hardware
@@ -60,12 +60,13 @@ def evaluate(
     model.eval()
     start, images = time.perf_counter(), 0
     try:
-        for groups in batches(loader):
-            for batch in groups:
-                prediction = predict(model, batch.images, normalize, hardware)
-                confusion.update(prediction, batch.masks.to(hardware.device))
-                images += len(batch.names)
-            on_batch(sum(len(batch.names) for batch in groups))
+        with worker_errors():
+            for groups in batches(loader):
+                for batch in groups:
+                    prediction = predict(model, batch.images, normalize, hardware)
+                    confusion.update(prediction, batch.masks.to(hardware.device))
+                    images += len(batch.names)
+                on_batch(sum(len(batch.names) for batch in groups))
     finally:
         model.train(was_training)
     matrix = confusion.confmat.cpu()

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from segkit.config import Config
 from segkit.data import Batch, Card, SegmentationDataset, batches, build_dataset, make_loader
-from segkit.data.loader import EpochSampler, Loader
+from segkit.data.loader import EpochSampler, Loader, worker_errors
+from segkit.data.statistics import resolve_statistics
+from segkit.data.survey import survey
 from segkit.data.transforms import build_normalize
 from segkit.errors import UserError
 from segkit.evaluation import evaluate
@@ -49,15 +51,19 @@ class Trainer:
     """
 
     def __init__(self, config: Config, card: Card, hardware: Hardware, resume: bool) -> None:
-        self.config = config
+        self.folder = RunFolder(config, resume)
+        self.config = config = resolve_statistics(config, card)
         self.card = card
         self.hardware = hardware
-        self.folder = RunFolder(config, resume)
         self.normalize = build_normalize(config).to(hardware.device)
-        self.train_set = build_dataset(config, card, "train")
-        self.val_set = build_dataset(config, card, "val")
+        self.train_set = build_dataset(config, card, config.data.train_split, augment=True)
+        self.val_set = build_dataset(config, card, config.data.val_split, augment=False)
         for dataset in (self.train_set, self.val_set):
-            dataset.check()
+            survey(dataset)
+        weights = config.train.loss.class_weights
+        self.class_weights = (
+            None if weights == "none" else torch.tensor(weights, device=hardware.device)
+        )
         self.sampler = EpochSampler(len(self.train_set), config.seed)
         self.train_loader = self._loader(self.train_set, self.sampler)
         self.val_loader = self._loader(self.val_set, EpochSampler(len(self.val_set), shuffle=False))
@@ -78,7 +84,7 @@ class Trainer:
         Raises:
             Stopped: a signal came; what was done is saved.
         """
-        with self._stopping_on_signals():
+        with self._stopping_on_signals(), worker_errors():
             while self.state.position.epoch < self.config.train.epochs:
                 self._train_epoch()
                 self._validate()
@@ -94,7 +100,7 @@ class Trainer:
         with self.console.progress(title, self.steps_per_epoch, position.step) as ticker:
             if position.step < self.steps_per_epoch:  # not so where validation was interrupted
                 for groups in batches(self.train_loader):
-                    loss = self._step(groups)
+                    loss = self.step(groups)
                     loss_sum += loss
                     position.step += 1
                     position.seconds = before + time.perf_counter() - start
@@ -106,7 +112,7 @@ class Trainer:
                         self._stop()
         position.loss_sum = self._finite(loss_sum)
 
-    def _step(self, groups: list[Batch]) -> Tensor:
+    def step(self, groups: list[Batch]) -> Tensor:
         """Take one optimiser step; gives the loss, still on the device."""
         if len(groups) > 1:
             sizes = " and ".join(str(tuple(g.masks.shape[-2:])) for g in groups[:2])
@@ -119,7 +125,8 @@ class Trainer:
         target = batch.masks.to(self.hardware.device, non_blocking=True).long()
         with self.hardware.autocast():
             logits = state.model(pixels)
-        loss = cross_entropy(logits, target, self.config.train.loss.label_smoothing)
+        smoothing = self.config.train.loss.label_smoothing
+        loss = cross_entropy(logits, target, smoothing, self.class_weights)
         state.optimizer.zero_grad(set_to_none=True)
         state.scaler.scale(loss).backward()
         state.scaler.step(state.optimizer)

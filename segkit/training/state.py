@@ -18,7 +18,7 @@ from segkit.model import build_model
 from segkit.training.optim import build_optimizer, build_schedule
 
 # These settings change where a run happens, not what comes out of it.
-FREE_ON_RESUME = ("run_dir", "data.root", "data.workers", "train.samples")
+FREE_ON_RESUME = ("run_dir", "data.root", "data.workers", "data.cache", "train.samples")
 
 
 @dataclass

@@ -1,0 +1,78 @@
+"""Images as the network wants them: so many channels, 8 bits or a share of white."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from segkit.data.raster import read_raster
+from segkit.errors import UserError
+
+Pixels = NDArray[np.uint8] | NDArray[np.float32]
+
+
+def read_image(path: Path, channels: int | None = 3, white: float | None = None) -> Pixels:
+    """Read an image, turned upright.
+
+    Args:
+        path: of a file in any format of `raster.SUFFIXES`.
+        channels: wanted. Grey becomes RGB and back, and an alpha channel is dropped; any other
+            number must be what the file holds. None: what the file holds.
+        white: the pixel value that is 1.0; None: the file has 8 bits, which stay as they are.
+
+    Shape: `(H, W, channels)`, uint8, or float32 where `white` is given.
+
+    Raises:
+        UserError: not an image, cut short, deeper than `white` says, or other channels.
+    """
+    raster = read_raster(path)
+    pixels = raster.pixels if raster.palette is None else raster.palette[raster.pixels]
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    scaled = _scale(pixels, white, path)
+    return scaled if channels is None else _fit_channels(scaled, channels, path)
+
+
+def _fit_channels(pixels: Pixels, channels: int, path: Path) -> Any:
+    held = pixels.shape[2]
+    if held == channels:
+        return pixels
+    if held in (2, 4) and channels in (1, 3) and path.suffix.lower() in (".png", ".webp", ".gif"):
+        pixels, held = pixels[..., : held - 1], held - 1  # without alpha
+    if held == 3 and channels == 1:
+        return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
+    if held == 1 and channels == 3:
+        return np.repeat(pixels, 3, axis=2)
+    if held == channels:
+        return np.ascontiguousarray(pixels)
+    raise UserError(
+        f"{path}: has {held} channels, its shape is {pixels.shape} (H, W, C), but "
+        f"model.in_channels is {channels}; set model.in_channels={held}, or save the file otherwise"
+    )
+
+
+def _scale(pixels: NDArray[Any], white: float | None, path: Path) -> Pixels:
+    if white is None:
+        if pixels.dtype == np.uint8:
+            return pixels
+        raise UserError(
+            f"{path}: has {pixels.dtype} pixels up to {pixels.max(initial=0):g}; say in the card "
+            f"which value is white, e.g. image_max: {_guess_white(pixels):g}"
+        )
+    if pixels.dtype == np.uint8 and white > 255:
+        raise UserError(
+            f"{path}: has 8 bits a channel, but the card's image_max is {white:g}; keep files of "
+            "different depth in sets of their own"
+        )
+    return pixels.astype(np.float32) / np.float32(white)
+
+
+def _guess_white(pixels: NDArray[Any]) -> float:
+    """Round the largest value up to full 8, 10, 12, 14 or 16 bits, or to 1 for fractions."""
+    highest = float(pixels.max(initial=0))
+    if pixels.dtype.kind == "f" and highest <= 1:
+        return 1
+    return next((2.0**b - 1 for b in (8, 10, 12, 14, 16) if highest < 2**b), highest)

@@ -1,0 +1,192 @@
+"""Which image belongs to which mask: files paired by name."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from segkit.data.card import Card, Split, split_of
+from segkit.data.raster import SUFFIXES
+from segkit.errors import UserError
+
+
+class Pair(NamedTuple):
+    """An image file and its mask."""
+
+    name: str
+    image: Path
+    mask: Path
+
+
+class Pairs:
+    """The pairs of a split; of each, its names alone are kept.
+
+    Args:
+        images: folder of the images.
+        masks: folder of the masks.
+        files: (name, image, mask) each, the files relative to their folders.
+    """
+
+    def __init__(self, images: Path, masks: Path, files: list[tuple[str, str, str]]) -> None:
+        self.images = images
+        self.masks = masks
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Pair:
+        name, image, mask = self.files[index]
+        return Pair(name, self.images / image, self.masks / mask)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def names(self) -> list[str]:
+        """Names in order."""
+        return [name for name, _, _ in self.files]
+
+
+class Listing(NamedTuple):
+    """What was found of a split.
+
+    Args:
+        pairs: what has both.
+        image_count: of files in the images' folder.
+        mask_count: of files in the masks' folder.
+        without_mask: names that lack one.
+        without_image: names that lack one.
+        doubles: files that share a name with another, as sentences.
+    """
+
+    pairs: Pairs
+    image_count: int
+    mask_count: int
+    without_mask: list[str]
+    without_image: list[str]
+    doubles: list[str]
+
+
+def pair_files(card: Card, split: str) -> Pairs:
+    """Pair the images and masks of a split by name, sorted by name or as its list says.
+
+    Raises:
+        UserError: a folder or list that is not there, names that two files share, or files without
+            a partner, with counts and five names a side.
+    """
+    found = list_files(card, split)
+    if found.doubles:
+        raise UserError("\n".join(found.doubles[:10]))
+    if not found.pairs.files or found.without_image or found.without_mask:
+        raise UserError(explain_unpaired(card, split, found))
+    return found.pairs
+
+
+def list_files(card: Card, split: str) -> Listing:
+    """Look for the files of a split and tell what fits together.
+
+    Raises:
+        UserError: a folder or list that is not there.
+    """
+    root, entry = Path(card.root), split_of(card, split)
+    images, double_images = _by_name(root, entry, entry.images, entry.image_suffix, "image")
+    masks, double_masks = _by_name(root, entry, entry.masks, entry.mask_suffix, "mask")
+    doubles = double_images + double_masks
+    if entry.list is not None:
+        names = _read_list(root / entry.list, entry.image_suffix)
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        doubles += [f"{root / entry.list} names {name} twice; keep it once" for name in twice]
+        without_image = [n for n in names if n not in images]
+        without_mask = [n for n in names if n not in masks]
+    else:
+        names = sorted(images.keys() | masks.keys())
+        without_image = sorted(masks.keys() - images.keys())
+        without_mask = sorted(images.keys() - masks.keys())
+    files = [(n, images[n], masks[n]) for n in names if n in images and n in masks]
+    pairs = Pairs(root / entry.images, root / entry.masks, files)
+    counts = len(images), len(masks)
+    return Listing(pairs, *counts, without_mask, without_image, doubles)
+
+
+def explain_unpaired(card: Card, split: str, found: Listing) -> str:
+    """Say what does not pair up, with counts, folders and five names a side."""
+    without_mask, without_image = found.without_mask, found.without_image
+    text = (
+        f"split '{split}' of '{card.name}' does not pair up: {found.image_count} images in "
+        f"{found.pairs.images}, {found.mask_count} masks in {found.pairs.masks}; "
+        f"{_some(without_mask)} without a mask, {_some(without_image)} without an image"
+    )
+    suffix = _common_suffix(without_mask, without_image)
+    return text + (f"; masks' names end in '{suffix}': say mask_suffix: {suffix}" if suffix else "")
+
+
+def _by_name(
+    root: Path, split: Split, folder: str, name_suffix: str, kind: str
+) -> tuple[dict[str, str], list[str]]:
+    """Find the files of a folder by the name that pairs, and those that share one."""
+    top = root / folder
+    if not top.is_dir():
+        raise UserError(f"there is no folder {top}; mend the card or name --set data.root=DIR")
+    # in one folder for both, the longer of the suffixes that fit tells what a file is
+    other = split.mask_suffix if kind == "image" else split.image_suffix
+    told_by_suffix = split.images == split.masks and len(other) > len(name_suffix)
+    found: dict[str, str] = {}
+    doubles = []
+    for file in sorted(_walk(top)):
+        stem, suffix = os.path.splitext(file)
+        if suffix.lower() not in SUFFIXES or not stem.endswith(name_suffix):
+            continue
+        if told_by_suffix and stem.endswith(other):
+            continue
+        name = stem[: len(stem) - len(name_suffix)]
+        if name in found:
+            doubles.append(f"{top / found[name]} and {file} share a name; keep one of them")
+        else:
+            found[name] = file
+    return found, doubles
+
+
+def _walk(top: Path) -> Iterator[str]:
+    """Give the paths of all files below a folder, relative to it, without hidden ones."""
+    for folder, folders, files in os.walk(top, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = os.path.relpath(folder, top)
+        prefix = "" if below == "." else below.replace(os.sep, "/") + "/"
+        for file in files:
+            if not file.startswith("."):
+                yield prefix + file
+
+
+def _read_list(path: Path, name_suffix: str) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the list {path} cannot be read: {error}") from error
+    names = [_without_suffix(line.strip()) for line in lines if line.strip()]
+    return [name.removesuffix(name_suffix) for name in names]
+
+
+def _without_suffix(name: str) -> str:
+    """Cut a known file suffix off; other dots belong to the name."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in SUFFIXES else name
+
+
+def _common_suffix(without_mask: list[str], without_image: list[str]) -> str:
+    """Find what every mask's name has behind its image's, e.g. `_mask`; "" if nothing."""
+    if not without_mask or not without_image:
+        return ""
+    first = min(without_mask)
+    extras = {m[len(first) :] for m in without_image if m.startswith(first)} - {""}
+    images = set(without_mask)
+    fitting = (e for e in sorted(extras) if images == {m.removesuffix(e) for m in without_image})
+    return next(fitting, "")
+
+
+def _some(names: list[str]) -> str:
+    shown = f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})" if names else ""
+    return f"{len(names)}{shown}"

@@ -1,0 +1,205 @@
+"""Image files of every usual format as arrays, turned upright."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from segkit.errors import UserError
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+LOSSLESS_SUFFIXES = (".png", ".bmp", ".gif", *TIFF_SUFFIXES, ".npy")
+SUFFIXES = (*LOSSLESS_SUFFIXES, ".jpg", ".jpeg", ".webp")
+ORIENTATION = 0x0112  # the tag of EXIF and TIFF
+EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # Pillow's, of PNG
+DEEP = ("I;16", "I;16B", "RGB;16B", "LA;16B", "RGBA;16B")  # PNG as Pillow decodes it
+
+
+class Raster(NamedTuple):
+    """What a file holds.
+
+    Args:
+        pixels: `(H, W)` or `(H, W, C)`; palette indices where there is a palette.
+        palette: RGB colours of the indices, `(256, 3)` uint8, or None.
+        lossy: whether the format may have changed single values.
+    """
+
+    pixels: NDArray[Any]
+    palette: NDArray[np.uint8] | None = None
+    lossy: bool = False
+
+
+def read_raster(path: Path) -> Raster:
+    """Read a file as it is, turned upright as its EXIF or TIFF tag says.
+
+    Raises:
+        UserError: not an image, or cut short.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return Raster(np.array(_load_npy(path)))
+    return _read_tiff(path) if suffix in TIFF_SUFFIXES else _read_pillow(path)
+
+
+def raster_size(path: Path) -> tuple[int, int]:
+    """Give (H, W) of an upright image from its header.
+
+    Raises:
+        UserError: not an image.
+    """
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".npy":
+            height, width = _load_npy(path).shape[:2]
+            return int(height), int(width)
+        if suffix in TIFF_SUFFIXES:
+            with tifffile.TiffFile(path) as file:
+                page = file.pages.first
+                height, width = page.imagelength, page.imagewidth
+                orientation = _tag(page, ORIENTATION, 1)
+        else:
+            with Image.open(path) as image:
+                width, height = image.size
+                orientation = _orientation(image)
+    except UserError:
+        raise
+    except Exception as error:  # the bytes of a damaged file may lead a reader anywhere
+        raise _unreadable(path, error) from error
+    return (width, height) if orientation >= 5 else (height, width)  # 5 to 8 swap the axes
+
+
+def _load_npy(path: Path) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # the bytes of a damaged file may lead a reader anywhere
+        raise _unreadable(path, error) from error
+    if array.dtype.kind not in "buif":
+        raise UserError(f"{path}: holds {array.dtype}; save it as numbers")
+    if array.ndim not in (2, 3):
+        raise UserError(f"{path}: has shape {array.shape}; save it as (H, W) or (H, W, C)")
+    return array
+
+
+def _read_pillow(path: Path) -> Raster:
+    try:
+        with Image.open(path) as image:
+            orientation = _orientation(image)
+            # Pillow would cut the colours of a 16 bit PNG down to 8 bits
+            deep = image.format == "PNG" and image.tile and image.tile[0].args in DEEP
+            if deep:
+                pixels = _read_deep_png(path)
+            else:
+                image.load()
+                pixels = _array(image)
+            palette = _palette(image) if image.mode == "P" else None
+            lossy = image.format in ("JPEG", "MPO") or (
+                image.format == "WEBP" and not _is_vp8l(path)
+            )
+    except Exception as error:  # the bytes of a damaged file may lead a reader anywhere
+        raise _unreadable(path, error) from error
+    return Raster(_upright(pixels, orientation), palette, lossy)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Look the orientation up in the header; for a PNG, Pillow would decode all to look behind."""
+    if image.format == "PNG" and not EXIF_KEYS & image.info.keys():
+        return 1
+    return int(image.getexif().get(ORIENTATION, 1))
+
+
+def _array(image: Image.Image) -> NDArray[Any]:
+    """Give the pixels of a loaded image; modes without a plain array become RGB."""
+    if image.mode in ("1", "L", "P", "LA", "RGB", "RGBA", "I;16", "I", "F"):
+        array = np.array(image)
+        return array.astype(np.uint8) if image.mode == "1" else array
+    return np.array(image.convert("RGB"))
+
+
+def _palette(image: Image.Image) -> NDArray[np.uint8]:
+    colors = np.zeros((256, 3), np.uint8)
+    given = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    colors[: len(given)] = given
+    return colors
+
+
+def _read_deep_png(path: Path) -> NDArray[np.uint16]:
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise OSError("broken PNG file")
+    if pixels.ndim == 3:
+        code = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+        pixels = cv2.cvtColor(pixels, code)
+    return pixels.astype(np.uint16, copy=False)
+
+
+def _is_vp8l(path: Path) -> bool:
+    """Tell lossless WebP by its chunk (RFC 9649), before which an extended file has others."""
+    with path.open("rb") as file:
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            name, size = head[:4], int.from_bytes(head[4:], "little")
+            if name in (b"VP8L", b"VP8 "):
+                return name == b"VP8L"
+            file.seek(size + size % 2, 1)
+    return False
+
+
+def _read_tiff(path: Path) -> Raster:
+    try:
+        with tifffile.TiffFile(path) as file:
+            page: Any = file.pages.first
+            series = file.series[0]
+            pixels, axes = series.asarray(), series.axes
+            orientation = _tag(page, ORIENTATION, 1)
+            photometric = page.photometric
+            colormap = page.colormap
+            lossy = page.compression in (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.OJPEG)
+    except Exception as error:  # tifffile's are of many types
+        if "imagecodecs" in str(error):
+            raise UserError(
+                f"{path}: is compressed in a way that needs another package; pip install "
+                "'segkit[tiff]'"
+            ) from error
+        raise _unreadable(path, error) from error
+    if "Y" not in axes or "X" not in axes or pixels.ndim > 3:
+        raise UserError(f"{path}: has axes {axes} of {pixels.shape}; save one image of (H, W, C)")
+    if pixels.ndim == 3:  # bands may come first, or as pages
+        pixels = np.moveaxis(pixels, (axes.index("Y"), axes.index("X")), (0, 1))
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.uint8)
+    if photometric == tifffile.PHOTOMETRIC.MINISWHITE and pixels.dtype.kind == "u":
+        pixels = (2**page.bitspersample - 1 - pixels).astype(pixels.dtype)
+    palette = None
+    if photometric == tifffile.PHOTOMETRIC.PALETTE and pixels.dtype == np.uint8:
+        palette = np.zeros((256, 3), np.uint8)
+        palette[: colormap.shape[1]] = (colormap.T >> 8)[:256]
+    return Raster(_upright(pixels, orientation), palette, lossy)
+
+
+def _tag(page: Any, number: int, default: int) -> int:
+    tag = page.tags.get(number)
+    return default if tag is None else int(tag.value)
+
+
+def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Undo the orientation that EXIF 2.3 numbers 1 to 8."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    return UserError(
+        f"{path}: cannot be read: {reason}; replace the file or take it out of the set"
+    )
