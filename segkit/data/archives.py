@@ -1,0 +1,86 @@
+"""Downloading tar files, checking and unpacking them."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tarfile
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+from urllib.request import Request, urlopen
+
+from rich.progress import Progress
+
+from segkit.errors import UserError
+
+TIMEOUT_SECONDS = 30.0  # for each wait on the network, not for the whole download
+
+
+class Archive(NamedTuple):
+    """A tar file, compressed or not, on a server."""
+
+    url: str
+    md5: str
+
+    @property
+    def filename(self) -> str:
+        """Last part of the address."""
+        return self.url.rsplit("/", 1)[-1]
+
+
+def download(archive: Archive, path: Path, bar: Progress) -> None:
+    """Download to `path` and check it.
+
+    Raises:
+        OSError, HTTPException: no connection, no room, cut short, or another file.
+    """
+    request = Request(archive.url, headers={"User-Agent": "segkit"})
+    with urlopen(request, timeout=TIMEOUT_SECONDS) as response, open(path, "wb") as file:
+        total = response.length  # None where the server does not say
+        free = shutil.disk_usage(path.parent).free
+        if total and 2 * total > free:  # it lies beside what is unpacked from it
+            raise OSError(f"it takes {2 * total / 1e9:.1f} GB, but only {free / 1e9:.1f} are free")
+        task = bar.add_task(archive.filename, total=total)
+        while chunk := response.read(1 << 20):
+            file.write(chunk)
+            bar.advance(task, len(chunk))
+    size = path.stat().st_size
+    if total is not None and size != total:
+        raise OSError(f"the transfer ended after {size:,} of {total:,} bytes")
+    check_md5(path, archive.md5)
+
+
+def check_md5(path: Path, md5: str) -> None:
+    """Refuse a file of another content.
+
+    Raises:
+        OSError: with both sums.
+    """
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    if digest.hexdigest() != md5:
+        raise OSError(
+            f"{path.name} is cut short or another file (MD5 {digest.hexdigest()} instead of {md5})"
+        )
+
+
+def unpack(path: Path, folder: Path, wanted: tuple[str, ...], bar: Progress) -> None:
+    """Unpack the wanted members; one that points outside of the folder is an error."""
+    if not hasattr(tarfile, "data_filter"):
+        raise UserError("this Python unpacks archives unsafely; use 3.10.12, 3.11.4 or newer")
+
+    def accept(member: tarfile.TarInfo, destination: str) -> tarfile.TarInfo | None:
+        checked = tarfile.data_filter(member, destination)
+        name = PurePosixPath(member.name)  # without a leading ./
+        if name.name.startswith("._"):  # macOS' notes on a file, which look like masks
+            return None
+        return checked if str(name).startswith(wanted) else None
+
+    with (
+        bar.open(path, "rb", description=f"unpack {path.name}") as file,
+        tarfile.open(fileobj=file) as tar,
+    ):
+        for member in tar:
+            tar.extract(member, folder, filter=accept)
