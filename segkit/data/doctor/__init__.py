@@ -1,0 +1,1 @@
+"""What is wrong with a data set, before a network is trained on it."""

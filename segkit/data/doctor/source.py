@@ -1,0 +1,37 @@
+"""What is to be checked: a card, or an experiment that names one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from segkit.config import Config, load_config
+from segkit.config.load import read_yaml
+from segkit.data.card import Card, load_card
+
+
+def load_source(path: str, overrides: Sequence[str]) -> tuple[Card, Config | None]:
+    """Load a card, or an experiment and its card.
+
+    Args:
+        path: of a YAML file.
+        overrides: `key=value` each, of that file; `root=DIR` says for both where the data lies.
+
+    Raises:
+        UserError: no such file, or mistakes in it.
+    """
+    data, _ = read_yaml(Path(path))
+    if "model" not in data and "train" not in data:
+        return load_card(path, overrides=overrides), None
+    keys = [f"data.{o}" if o.startswith("root=") else o for o in overrides]
+    config = load_config(path, keys)
+    return load_card(config.data.card, config.data.root), config
+
+
+def chosen_splits(card: Card, config: Config | None) -> tuple[list[str], list[str]]:
+    """Give the splits to look at, and those of them that must be there."""
+    names = list(card.splits)
+    if config is None:
+        return names, [name for name in names if name in ("train", "val")] or names
+    needed = [config.data.train_split, config.data.val_split]
+    return needed + [name for name in names if name == "test" and name not in needed], needed
