@@ -8,9 +8,10 @@ and, in `last.pt`, `"training"`: all that going on needs. Plain types and tensor
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
-import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,38 +22,61 @@ from segkit.errors import UserError
 from segkit.model import SegmentationModel, build_model
 
 FORMAT = 1
-BEST, LAST = "best.pt", "last.pt"
+BEST, LAST, PREVIOUS = "best.pt", "last.pt", "previous.pt"
 
 
-def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
     """Write a checkpoint; the file at `path` is the old or the new one, never a half.
+
+    Args:
+        path: of the file; its folder is made.
+        content: plain values and tensors.
+        previous: where to keep the file that was at `path`.
 
     Raises:
         UserError: the folder cannot be written to, or the disk is full.
     """
-    temporary = None
+    temporary = path.with_name(f".{path.name}.tmp")  # of a killed process, the next one takes it
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            temporary = file.name
+        with temporary.open("wb") as file:
             torch.save({"format": FORMAT, **content}, file)
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            os.replace(path, previous)  # killed here, a run goes on from `previous`
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into RuntimeError
         raise UserError(f"cannot write {path}: {error}; the file before it is untouched") from error
     finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.remove(temporary)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name itself on the disk, which a crash of the machine could lose otherwise."""
+    if os.name != "posix":  # elsewhere a folder cannot be opened
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
     Raises:
-        UserError: no such file, cut short, or not written by segkit.
+        UserError: no such file, cut short, changed since it was written, or not by segkit.
     """
     try:
+        if zipfile.is_zipfile(path):  # torch writes a checksum of each part, but reads none
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged:
+                raise OSError(f"the checksum of its part {damaged} is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}") from error
