@@ -10,13 +10,12 @@ from segkit.data.doctor.finding import Finding, few
 from segkit.data.doctor.leaks import (
     NEAR_BITS,
     NEAR_CORRELATION,
-    Continuation,
     Fingerprint,
-    continued_scenes,
     identical,
     near_identical,
 )
 from segkit.data.doctor.scan import SplitFacts
+from segkit.data.doctor.video import Continuation, continued_scenes
 from segkit.data.pairs import Pair
 
 PICTURES = 3  # pairs of images shown for each finding
@@ -42,6 +41,8 @@ def _leaks(a: SplitFacts, b: SplitFacts) -> Iterator[Finding]:
     both = f"{a.name} and {b.name}"
     pairs_a, prints_a = _fingerprinted(a)
     pairs_b, prints_b = _fingerprinted(b)
+    if not prints_a or not prints_b:
+        return
     same = identical(prints_a, prints_b)
     if same:
         text = (
@@ -82,11 +83,15 @@ def _tell(scene: Continuation, a: SplitFacts, b: SplitFacts) -> str:
 
 
 def _are_alternatives(a: SplitFacts, b: SplitFacts) -> bool:
-    """Tell whether sharing images is meant: trainval holds train, train_aug is another train."""
+    """Tell whether sharing images is meant: trainval holds val, train_aug is another train."""
     if a.name.startswith("train") and b.name.startswith("train"):
         return True
     files_a, files_b = ({pair.image for pair in split.pairs} for split in (a, b))
-    return files_a <= files_b or files_b <= files_a
+    held = [(a, b)] * (files_a <= files_b) + [(b, a)] * (files_b <= files_a)
+    # but a val within train is a leak, the worst there is
+    return bool(held) and not any(
+        outer.name.startswith("train") and inner.name not in outer.name for inner, outer in held
+    )
 
 
 def _fingerprinted(split: SplitFacts) -> tuple[list[Pair], list[Fingerprint]]:

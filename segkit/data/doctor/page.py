@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segkit.data.card import Card
-from segkit.data.doctor.report import Report, sizes_line
+from segkit.data.doctor.report import Report, numbers, sizes_line
 from segkit.data.doctor.scan import SplitFacts
 from segkit.data.draw import displayable, overlay
 from segkit.data.images import read_image
@@ -42,6 +42,8 @@ def as_html(report: Report, splits: Sequence[SplitFacts]) -> str:
         samples=samples,
         pictures=pictures,
         sizes_line=sizes_line,
+        numbers=numbers,
+        short=lambda path: path.removeprefix(f"{report.card.root}/"),
         colors=dict(zip(report.card.class_names, report.card.colors, strict=True)),
     )
 
@@ -70,7 +72,8 @@ def _picture(pixels: NDArray[np.uint8]) -> str:
     """Write a picture as a data URL."""
     image = Image.fromarray(pixels)
     if image.width > PICTURE_WIDTH:
-        image = image.resize((PICTURE_WIDTH, image.height * PICTURE_WIDTH // image.width))
+        height = max(1, image.height * PICTURE_WIDTH // image.width)
+        image = image.resize((PICTURE_WIDTH, height))
     file = io.BytesIO()
     image.save(file, "WEBP", quality=80)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

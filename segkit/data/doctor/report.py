@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from segkit.data.card import Card
@@ -121,7 +122,9 @@ def _summary(card: Card, split: SplitFacts) -> SplitSummary:
         present.sum(0).tolist(),
         int(total[-1]),
     )
-    weights = class_weights("median_frequency", survey) if total.any() else [0.0] * len(total)
+    weights = (
+        class_weights("median_frequency", survey) if any(survey.pixels) else [0.0] * len(total)
+    )
     shares = total / max(int(total[:-1].sum()), 1)
     sizes = Counter(facts.image_size for facts in split.facts if facts.image_size)
     mean, std = _channels(split.facts)
@@ -154,18 +157,23 @@ def _channels(facts: Sequence[Facts]) -> tuple[list[float], list[float]]:
 def tables(report: Report) -> Iterator[Table]:
     """Lay out each split's classes for the terminal."""
     for split in report.splits:
-        table = Table(title=f"{split.name}: {split.pairs} pairs, {sizes_line(split)}")
+        table = Table(title=escape(f"{split.name}: {split.pairs} pairs, {sizes_line(split)}"))
         table.add_column("class")
         for column in ("share of pixels %", "images", "median-frequency weight"):
             table.add_column(column, justify="right")
         for entry in split.classes:
             row = (f"{100 * entry.share:.2f}", str(entry.images), f"{entry.weight:.4f}")
-            table.add_row(entry.name, *row)
-        numbers = [" ".join(f"{n:.4f}" for n in row) for row in (split.mean, split.std)]
+            table.add_row(escape(entry.name), *row)
         table.caption = (
-            f"void {split.void:.1%}; channel means {numbers[0]}, deviations {numbers[1]}"
+            f"void {split.void:.1%}; channel means {numbers(split.mean)}, "
+            f"deviations {numbers(split.std)}"
         )
         yield table
+
+
+def numbers(values: Sequence[float]) -> str:
+    """Write means or deviations."""
+    return " ".join(f"{value:.4f}" for value in values)
 
 
 def sizes_line(split: SplitSummary) -> str:

@@ -134,7 +134,7 @@ def _look(pair: Pair, card: Card, labels: LabelMap, channels: int | None, edges:
     except UserError as error:
         facts.mask_error = str(error)
     if edges and image is not None and mask is not None and image.shape[:2] == mask.shape:
-        facts.edges = edge_correlation(image, mask)
+        facts.edges = edge_correlation(image, mask) if min(mask.shape) > 1 else None
     return facts
 
 

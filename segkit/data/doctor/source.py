@@ -22,9 +22,9 @@ def load_source(path: str, overrides: Sequence[str]) -> tuple[Card, Config | Non
     """
     data, _ = read_yaml(Path(path))
     if "model" not in data and "train" not in data:
-        return load_card(path, overrides=overrides), None
-    keys = [f"data.{o}" if o.startswith("root=") else o for o in overrides]
-    config = load_config(path, keys)
+        of_card = [o.removeprefix("data.") for o in overrides]
+        return load_card(path, overrides=of_card), None
+    config = load_config(path, [f"data.{o}" if o.startswith("root=") else o for o in overrides])
     return load_card(config.data.card, config.data.root), config
 
 
