@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.data.doctor.leaks import fingerprint, identical, near_identical
+from segkit.data.doctor.leaks import Fingerprint, fingerprint, identical, near_identical
 from segkit.data.doctor.video import continued_scenes
 from segkit.data.streets import draw_scene
 
