@@ -61,6 +61,7 @@ def browse(arguments: argparse.Namespace) -> int:
 
     state = "as on disk" if arguments.raw else "as the network sees them"
     path = arguments.out or Path(f"{card.name}_{split}{'_raw' * arguments.raw}.png")
+    path = path if path.suffix else path.with_suffix(".png")
     draw_sheet(path, samples, card, f"{card.name} {split}: {len(samples)} samples {state}")
     print(f"{len(samples)} samples of {card.name} {split}, {state}: {path}")
     return 0

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, model_validator
+from pydantic import (
+    Field,
+    PlainValidator,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from segkit.config.load import apply_override, read_yaml, validate
 from segkit.config.schema import Section
@@ -74,6 +80,16 @@ class Card(Section):
     source: str = ""
     licence: str = ""
     citation: str = ""
+
+    @field_validator("label_map", mode="wrap")
+    @classmethod
+    def _no_label_is_lost(
+        cls, given: Any, read: ValidatorFunctionWrapHandler
+    ) -> dict[int | str, str]:
+        label_map: dict[int | str, str] = read(given)
+        if len(label_map) < len(given):  # e.g. "1 2 3" and "1, 2, 3"
+            raise ValueError("label_map gives a label twice, in two spellings; keep one")
+        return label_map
 
     @model_validator(mode="after")
     def _labels_fit_classes(self) -> Card:

@@ -67,6 +67,8 @@ def _scale(pixels: NDArray[Any], white: float | None, path: Path) -> Pixels:
             f"{path}: has 8 bits a channel, but the card's image_max is {white:g}; keep files of "
             "different depth in sets of their own"
         )
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise UserError(f"{path}: holds pixels that are NaN or infinite; fill them, e.g. with 0")
     return pixels.astype(np.float32) / np.float32(white)
 
 

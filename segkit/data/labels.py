@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from segkit.data.card import IGNORE, MAX_CLASSES, Card
@@ -158,8 +159,10 @@ class LabelMap:
             entries[next(iter(unknown))] = missing[0]
         else:
             entries = {**self.labels, **dict.fromkeys(unknown, IGNORE)}
-        pasted = ", ".join(f"{self.spell(k)}: {name}" for k, name in sorted(entries.items()))
-        return f"label_map: {{{pasted}}}"
+        pasted = {
+            self.spell(k) if self.card.by_color else k: name for k, name in sorted(entries.items())
+        }
+        return f"label_map: {_flow(pasted)}"
 
     def describe(self, unknown: Mapping[int, int], pixels: int) -> str:
         """List labels the card does not name, the most frequent five of them with their shares."""
@@ -252,12 +255,20 @@ def _colors_instead(colors: NDArray[Any], path: Path, card: Card) -> str:
     values, counts = np.unique(pack(colors), return_counts=True)
     common = Counter(dict(zip(values.tolist(), counts.tolist(), strict=True))).most_common(8)
     names = {int(pack(np.array(entry.color))): entry.name for entry in card.classes}
-    entries = [
-        f"{' '.join(map(str, unpack(np.array(value)).tolist()))}: {names.get(value, IGNORE)}"
+    entries = {
+        " ".join(map(str, unpack(np.array(value)).tolist())): names.get(value, IGNORE)
         for value, _ in common
-    ]
-    more = ", ..." if len(values) > len(common) else ""
+    }
+    more = ", ...}" if len(values) > len(common) else "}"
     return (
         f"{path}: is a colour mask of {len(values)} colours, but the card's label_map has values; "
-        f"give it the colours, e.g. label_map: {{{', '.join(entries)}{more}}}"
+        f"give it the colours, e.g. label_map: {_flow(entries).removesuffix('}')}{more}"
     )
+
+
+def _flow(entries: Mapping[Any, str]) -> str:
+    """Write a mapping as YAML on one line."""
+    text: str = yaml.safe_dump(
+        dict(entries), default_flow_style=True, sort_keys=False, width=10**9, allow_unicode=True
+    )
+    return text.strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import cv2
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data._utils import signal_handling
 
 from segkit.data.dataset import Sample
 from segkit.errors import UserError
@@ -108,11 +109,15 @@ def batches(loader: Loader) -> Iterator[list[Batch]]:
 
     Raises:
         UserError: a file that cannot be read or used.
+        RuntimeError: a worker died, see `worker_errors`.
     """
-    for item in loader:
-        if isinstance(item, UserError):
-            raise item
-        yield item
+    try:
+        for item in loader:
+            if isinstance(item, UserError):
+                raise item
+            yield item
+    except (ConnectionError, EOFError) as error:  # it died while we fetched what it had made
+        raise RuntimeError("DataLoader worker ended before its batch was fetched") from error
 
 
 @contextmanager
@@ -127,11 +132,19 @@ def worker_errors() -> Iterator[None]:
     except RuntimeError as error:
         if "DataLoader" not in str(error):
             raise
+        _tell_no_more()
         first = str(error).partition("\n")[0].rstrip(". ")
         raise UserError(
             f"loading stopped: {first}; if memory ran out, lower data.workers or use "
             "data.workers=0; if the disk is slow, data.cache=ram reads each file once"
         ) from error
+
+
+def _tell_no_more() -> None:
+    """Keep torch from raising once more for the same worker, in whatever we do after the error."""
+    with suppress(ValueError, AttributeError):  # not in the main thread; not a Unix
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal_handling._SIGCHLD_handler_set = False  # the next loader sets it again
 
 
 def _collate(samples: list[Sample | UserError]) -> list[Batch] | UserError:

@@ -81,7 +81,7 @@ def _load_npy(path: Path) -> NDArray[Any]:
         raise _unreadable(path, error) from error
     if array.dtype.kind not in "buif":
         raise UserError(f"{path}: holds {array.dtype}; save it as numbers")
-    if array.ndim not in (2, 3):
+    if array.ndim not in (2, 3) or not array.size:
         raise UserError(f"{path}: has shape {array.shape}; save it as (H, W) or (H, W, C)")
     return array
 

@@ -28,7 +28,7 @@ def resolve_statistics(config: Config, card: Card) -> Config:
         mean, std = channel_statistics(dataset)
         computed = {"mean": mean, "std": std}
         numbers = {key: computed[key] for key in computed if getattr(data, key) == "auto"}
-    weights = loss.class_weights
+    weights = getattr(loss, "class_weights", "none")  # not every loss has them
     if isinstance(weights, str) and weights != "none":
         weights = tuple(class_weights(weights, survey(_plain(config, card))))
     elif weights != "none" and len(weights) != card.num_classes:
@@ -36,7 +36,8 @@ def resolve_statistics(config: Config, card: Card) -> Config:
             f"train.loss.class_weights has {len(weights)} numbers, but '{card.name}' has "
             f"{card.num_classes} classes: {', '.join(card.class_names)}; give one each"
         )
-    loss = loss.model_copy(update={"class_weights": weights})
+    if weights != "none":
+        loss = loss.model_copy(update={"class_weights": weights})
     return config.model_copy(
         update={
             "data": data.model_copy(update=numbers),
@@ -51,7 +52,7 @@ def statistics_lines(asked: Config, resolved: Config, card: Card) -> list[str]:
     for key in ("mean", "std"):
         if getattr(asked.data, key) == "auto":
             lines.append(f"{key:<8} {', '.join(f'{n:.4g}' for n in getattr(resolved.data, key))}")
-    weights = resolved.train.loss.class_weights
+    weights = getattr(resolved.train.loss, "class_weights", "none")
     if weights != "none":
         pairs = zip(card.class_names, weights, strict=True)
         lines.append(f"weights  {', '.join(f'{name} {weight:.4g}' for name, weight in pairs)}")

@@ -50,7 +50,8 @@ def build_transforms(
 
     Args:
         specs: one `{name: {argument: value}}` a transform, in order.
-        mean: per channel, of images scaled to 0 ... 1; the colour of padding.
+        mean: per channel, of images scaled to 0 ... 1; the colour of padding, or one grey level
+            for more than four channels.
         where: the key in the config, for errors.
         floats: whether images come as float32, 0 ... 1, and not as uint8.
 
@@ -58,11 +59,13 @@ def build_transforms(
         UserError: an unknown transform or argument, or an unfit value.
     """
     color = list(mean) if floats else [round(255 * channel) for channel in mean]
-    chain = [_build(spec, color, f"{where}[{i}]") for i, spec in enumerate(specs)]
+    # OpenCV takes no more than four numbers as a colour
+    fill = color if len(color) <= 4 else sum(color) / len(color)
+    chain = [_build(spec, fill, f"{where}[{i}]") for i, spec in enumerate(specs)]
     return albumentations.Compose(chain, strict=True)
 
 
-def _build(spec: TransformSpec, color: Sequence[float], where: str) -> Any:
+def _build(spec: TransformSpec, color: Sequence[float] | float, where: str) -> Any:
     if len(spec) != 1:
         raise UserError(f"{where}: write one transform as 'Name: {{argument: value}}'")
     [(name, given)] = spec.items()

@@ -76,9 +76,9 @@ def measure_data(config: Config, card: Card, hardware: Hardware) -> DataSpeed:
         measures: dict[str, Callable[[], float]] = {
             "decode": lambda: _on_one_core(decode),
             "augment": lambda: _on_one_core(augment),
-            "loader": lambda: _rate(lambda: len(next(stream)[0].names)),
-            "step": lambda: _rate(lambda: step(first)),
-            "training": lambda: _rate(lambda: step(next(stream))),
+            "loader": lambda: _rate(lambda: len(next(stream)[0].names), SECONDS),
+            "step": lambda: _rate(lambda: step(first), SECONDS),
+            "training": lambda: _rate(lambda: step(next(stream)), SECONDS),
         }
         rounds = [{name: measure() for name, measure in measures.items()} for _ in range(ROUNDS)]
     return DataSpeed(*(median(one[name] for one in rounds) for name in DataSpeed._fields))
@@ -91,7 +91,7 @@ def _endless(trainer: Trainer) -> Iterator[list[Batch]]:
         trainer.sampler.epoch += 1
 
 
-def _rate(work: Callable[[], int], seconds: float = SECONDS) -> float:
+def _rate(work: Callable[[], int], seconds: float) -> float:
     """Give the samples a second of calls that each do as many as they return."""
     work()  # the first call may pay for others
     samples, start = 0, time.perf_counter()

@@ -10,6 +10,7 @@ from PIL import Image
 
 from segkit.data.card import load_card
 from segkit.data.dataset import SegmentationDataset
+from segkit.data.survey import survey
 from segkit.errors import UserError
 
 
@@ -52,52 +53,41 @@ def test_the_seed_gives_another_augmentation(tiny_set):
     assert sum(torch.equal(images[0], other) for other in images[1:]) <= 1
 
 
-@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
 def test_channels(tiny_set, channels):
+    rng = np.random.default_rng(0)
+    for index in range(3):
+        (tiny_set.root / f"val/images/val_{index}.png").unlink()
+        bands = rng.integers(0, 256, (40, 48, channels), dtype=np.uint8)
+        np.save(tiny_set.root / f"val/images/val_{index}.npy", bands)
     dataset = SegmentationDataset(
-        load_card(tiny_set.card), "val", [{"Rotate": {"p": 1.0}}], channels=channels,
-        mean=[0.5] * channels,
+        load_card(tiny_set.card), "val", [{"Rotate": {"limit": [40, 50], "p": 1.0}}],
+        channels=channels, mean=[0.2] * channels,
     )  # fmt: skip
-    assert dataset[0].image.shape == (channels, 40, 48)
+    sample = dataset[0]
+    assert sample.image.shape == (channels, 40, 48)
+    assert (sample.image[:, 0, 0] == round(0.2 * 255)).all()
+    assert sample.mask[0, 0] == 255
 
 
-def test_a_sound_set_passes_its_check(tiny_set):
-    for split in ("train", "val"):
-        SegmentationDataset(load_card(tiny_set.card), split).check()
+def test_deep_images_come_as_floats_in_the_colour_of_padding_too(tiny_set):
+    deep = np.full((40, 48), 3000, np.uint16)
+    for index in range(3):
+        Image.fromarray(deep).save(tiny_set.root / f"val/images/val_{index}.png")
+    card = load_card(tiny_set.card).model_copy(update={"image_max": 4000.0})
+    chain = [{"PadIfNeeded": {"min_height": 60, "min_width": 60}}]
+    sample = SegmentationDataset(card, "val", chain, channels=1, mean=[0.25])[0]
+    assert sample.image.dtype == torch.float32
+    assert torch.equal(sample.image[0, 20:40, 20:40], torch.full((20, 20), 0.75))
+    assert sample.image[0, 0, 0] == 0.25
 
 
-def test_the_check_tells_all_problems_at_once(tiny_set):
-    root = tiny_set.root / "train"
-    set_mask(tiny_set.root, "train_0", np.full((40, 48), 77, np.uint8))
-    set_mask(tiny_set.root, "train_1", np.zeros((48, 40), np.uint8))
-    (root / "masks" / "train_2.png").write_bytes(b"")
-    (root / "images" / "train_3.png").write_text("no image")
-    Image.fromarray(np.zeros((40, 48, 3), np.uint8)).save(root / "masks" / "train_4.png")
-    with pytest.raises(UserError) as error:
-        SegmentationDataset(load_card(tiny_set.card), "train").check()
-    lines = str(error.value).splitlines()
-    assert len(lines) == 5
-    assert f"{root / 'masks' / 'train_0.png'}" in lines[0]
-    assert "77 (100.0% of the pixels)" in lines[0]
-    for part in ("images/train_1.png is 40x48", "masks/train_1.png is 48x40", "the same pixels"):
-        assert part in lines[1]
-    assert "masks/train_2.png: cannot be read" in lines[2]
-    assert "images/train_3.png: cannot be read" in lines[3]
-    assert "masks/train_4.png: is a colour mask" in lines[4]
-
-
-def test_the_check_shows_ten_files_and_counts_the_rest(tiny_set):
-    for index in range(13):
-        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(
-            tiny_set.root / "train/images" / f"x_{index:02}.png"
-        )
-        set_mask(tiny_set.root, f"x_{index:02}", np.full((8, 8), 55, np.uint8))
-    with pytest.raises(UserError) as error:
-        SegmentationDataset(load_card(tiny_set.card), "train").check()
-    lines = str(error.value).splitlines()
-    assert len(lines) == 11
-    assert "x_09.png" in lines[9]
-    assert lines[10] == "... and 3 more files"
+def test_wrong_channels_name_file_and_remedy(tiny_set):
+    np.save(tiny_set.root / "val/images/val_0.npy", np.zeros((40, 48, 5), np.uint8))
+    (tiny_set.root / "val/images/val_0.png").unlink()
+    dataset = SegmentationDataset(load_card(tiny_set.card), "val")
+    with pytest.raises(UserError, match=r"val_0\.npy: has 5 channels.*model\.in_channels=5"):
+        dataset[0]
 
 
 def test_reading_a_sample_finds_the_same_problems(tiny_set):
@@ -135,7 +125,7 @@ def test_the_exif_rotation_counts_in_the_size_check(tiny_set):
     exif[0x0112] = 6
     Image.fromarray(image).save(tiny_set.root / "train/images/train_0.png", exif=exif)
     dataset = SegmentationDataset(load_card(tiny_set.card), "train")
-    dataset.check()
+    survey(dataset)
     assert np.array_equal(dataset[0].image.permute(1, 2, 0), np.rot90(image, -1))
 
 

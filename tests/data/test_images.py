@@ -218,3 +218,11 @@ def test_8_bit_files_in_a_deep_set_are_refused(tmp_path):
     path = save(tmp_path / "image.png", PIXELS)
     with pytest.raises(UserError, match=r"image\.png: has 8 bits .* image_max is 4095;"):
         read_image(path, 3, 4095)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_pixels_that_are_no_number_are_refused(tmp_path, value):
+    pixels = np.ones((9, 14), np.float32)
+    pixels[3, 4] = value
+    with pytest.raises(UserError, match=r"image\.npy: holds pixels that are NaN or infinite"):
+        read_image(save(tmp_path / "image.npy", pixels), 1, 1.0)

@@ -1,11 +1,18 @@
-"""One stream of batches, whatever the number of workers and wherever it was cut."""
+"""One stream of batches, whatever the number of workers, wherever it was cut or whoever dies."""
 
+import gc
+import os
+import signal
+import time
+
+import cv2
 import pytest
 import torch
 
+from segkit.data import loader as loader_module
 from segkit.data.card import load_card
 from segkit.data.dataset import Sample, SegmentationDataset
-from segkit.data.loader import EpochSampler, batches, make_loader
+from segkit.data.loader import EpochSampler, batches, make_loader, worker_errors
 from segkit.errors import UserError
 
 CHAIN = [
@@ -64,7 +71,8 @@ def assert_same(left, right):
             assert torch.equal(a.masks, b.masks)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
+@pytest.mark.parametrize("workers", [1, 2, 4])
 def test_any_number_of_workers_gives_one_stream(tiny_set, workers):
     dataset = augmented(tiny_set)
     assert_same(stream(dataset, workers, context="fork"), stream(dataset, 0))
@@ -146,8 +154,9 @@ def read_until_error(loader):
     """Read in a frame of its own: a traceback would hold the loader, and its workers, for long."""
     names = []
     try:
-        for groups in batches(loader):
-            names += [batch.names for batch in groups]
+        with worker_errors():
+            for groups in batches(loader):
+                names += [batch.names for batch in groups]
     except Exception as error:
         return names, error.with_traceback(None)
     raise AssertionError("no error came")
@@ -167,6 +176,104 @@ def test_our_own_mistakes_are_not_hidden(workers):
     loader = make_loader(Squares(4, -1), EpochSampler(2, shuffle=False), 2, workers)
     _, error = read_until_error(loader)
     assert isinstance(error, ZeroDivisionError)
+
+
+class Fatal(Squares):
+    """Squares of which one, of index 2, ends or stops the process that makes it."""
+
+    def __init__(self, deed):
+        super().__init__(4, 4, 4, 4, 4, 4)
+        self.deed = deed
+
+    def __getitem__(self, key):
+        if key[1] == 2:
+            if self.deed == "hang":
+                time.sleep(60)
+            os.kill(os.getpid(), getattr(signal, self.deed))
+        return super().__getitem__(key)
+
+
+@pytest.fixture
+def _short_wait(monkeypatch):
+    """Let torch not wait 5 s for a worker that hangs when its loader goes."""
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
+    yield
+    gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("deed", "workers"), [("SIGKILL", 1), ("SIGKILL", 2), ("SIGSEGV", 2), ("hang", 1)]
+)
+@pytest.mark.usefixtures("_short_wait")
+def test_a_worker_that_is_killed_or_stuck_ends_in_a_sentence(monkeypatch, deed, workers):
+    monkeypatch.setattr(loader_module, "WORKER_TIMEOUT_S", 2)
+    loader = make_loader(Fatal(deed), EpochSampler(6, shuffle=False), 1, workers)
+    start = time.monotonic()
+    names, error = read_until_error(loader)
+    assert time.monotonic() - start < 8
+    assert names == [["image 0"], ["image 1"]][: len(names)]
+    assert type(error) is UserError
+    assert "\n" not in str(error)
+    for part in ("loading stopped: DataLoader", "data.workers=0", "data.cache=ram"):
+        assert part in str(error)
+
+
+@pytest.mark.parametrize("end", [ConnectionResetError(104, "reset by peer"), EOFError()])
+def test_a_worker_that_dies_while_its_batch_is_fetched_ends_in_a_sentence(end):
+    def loader():
+        yield next(batches(make_loader(Squares(4), EpochSampler(1), 1, 0)))
+        raise end
+
+    names, error = read_until_error(loader())
+    assert names == [["image 0"]]
+    assert type(error) is UserError
+    assert "loading stopped: DataLoader worker ended" in str(error)
+
+
+@pytest.mark.usefixtures("_short_wait")
+def test_a_dead_worker_is_told_once_and_the_next_loader_listens_again():
+    """Torch would raise for it again when its end is signalled, in the midst of anything."""
+    for _ in range(2):
+        loader = make_loader(Fatal("SIGKILL"), EpochSampler(6, shuffle=False), 1, 2)
+        _, error = read_until_error(loader)
+        assert "loading stopped" in str(error)
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+        make_loader(Squares(4), EpochSampler(1), 1, 1)._get_iterator()
+        assert callable(signal.getsignal(signal.SIGCHLD))
+
+
+def test_other_errors_pass_as_they_are():
+    with pytest.raises(RuntimeError, match="sizes of tensors"), worker_errors():
+        raise RuntimeError("sizes of tensors must match")
+    with pytest.raises(UserError, match="of the user"), worker_errors():
+        raise UserError("a mistake of the user")
+
+
+class Threads(torch.utils.data.Dataset):
+    """Samples that tell how many threads torch and OpenCV have, where they are made."""
+
+    def __getitem__(self, key):
+        counts = torch.tensor([[torch.get_num_threads(), cv2.getNumThreads()]])
+        return Sample(counts.expand(3, 1, 2), counts, "threads")
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_a_worker_has_one_thread_and_the_parent_keeps_its_own(monkeypatch, context):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(2)
+    cv2.setNumThreads(2)
+    try:
+        loader = make_loader(Threads(), EpochSampler(2), 1, 1)
+        loader.multiprocessing_context = context
+        counts = [batch.masks[0, 0].tolist() for [batch] in batches(loader)]
+        assert counts == [[1, 1]] * 2
+        assert (torch.get_num_threads(), cv2.getNumThreads()) == (2, 2)
+        list(batches(make_loader(Threads(), EpochSampler(2), 1, 0)))
+        assert (torch.get_num_threads(), cv2.getNumThreads()) == (2, 2)
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
 
 
 def test_images_of_several_sizes_come_as_one_batch_a_size():

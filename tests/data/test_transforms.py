@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 from torchvision.transforms import functional as TF
 
+from segkit.config import load_config
 from segkit.data.transforms import Normalize, apply_transforms, build_transforms
 from segkit.errors import UserError
 
@@ -38,16 +38,24 @@ GEOMETRY = {
 UNCOVERING = ("Affine", "Rotate", "SafeRotate", "Perspective", "PadIfNeeded", "RandomCrop")
 
 
+def shipped_chains():
+    """The chains of every shipped config, by name; once where several have the same."""
+    seen = []
+    for path in sorted((Path(__file__).parents[2] / "configs").glob("**/*.yaml")):
+        data = load_config(path).data
+        for kind in ("train", "eval"):
+            chain = getattr(data, f"{kind}_transforms")
+            if chain and chain not in seen:
+                seen.append(chain)
+                yield f"{path.stem}-{kind}", list(chain)
+
+
 def shipped_transforms():
     """Every transform of every shipped config, alone and as the whole chain."""
-    for path in sorted((Path(__file__).parents[2] / "configs").glob("**/*.yaml")):
-        data = yaml.safe_load(path.read_text()).get("data", {})
-        for key in ("train_transforms", "eval_transforms"):
-            chain = data.get(key) or []
-            if chain:
-                yield pytest.param(chain, id=f"{path.stem}-{key}")
-            for i, spec in enumerate(chain):
-                yield pytest.param([spec], id=f"{path.stem}-{key}-{i}-{next(iter(spec))}")
+    for name, chain in shipped_chains():
+        yield pytest.param(chain, id=name)
+        for i, spec in enumerate(chain):
+            yield pytest.param([spec], id=f"{name}-{i}-{next(iter(spec))}")
 
 
 CHAINS = [*shipped_transforms(), *(pytest.param([s], id=name) for name, s in GEOMETRY.items())]
@@ -138,7 +146,7 @@ def test_rotation_covers_what_pillow_covers(angle):
     assert (np.array(rotated) == 255).mean() > 0.1
 
 
-SCALING = {
+REGISTERED = {
     "RandomScale up": {"RandomScale": {"scale_limit": [0.1, 0.5], "p": 1.0}},
     "RandomScale down": {"RandomScale": {"scale_limit": [-0.5, -0.1], "p": 1.0}},
     "Resize": {"Resize": {"height": 117, "width": 131}},
@@ -147,10 +155,17 @@ SCALING = {
     "Affine": {"Affine": {"scale": [0.7, 1.2], "rotate": [-15, 15], "p": 1.0}},
     "Rotate": {"Rotate": {"limit": 30, "p": 1.0}},
     "Perspective": {"Perspective": {"scale": 0.1, "p": 1.0}},
+    "SafeRotate": {"SafeRotate": {"limit": 30, "p": 1.0}},
+    "RandomResizedCrop": {"RandomResizedCrop": {"size": [50, 60], "scale": [0.4, 1], "p": 1.0}},
+    "RandomCrop": {"RandomCrop": {"height": 60, "width": 110, "pad_if_needed": True}},
+    "PadIfNeeded": {"PadIfNeeded": {"min_height": 91, "min_width": 120}},
+    "HorizontalFlip": {"HorizontalFlip": {"p": 1.0}},
+    "VerticalFlip": {"VerticalFlip": {"p": 1.0}},
+    "D4": {"D4": {"p": 1.0}},
 }
 
 
-@pytest.mark.parametrize("spec", SCALING.values(), ids=SCALING)
+@pytest.mark.parametrize("spec", REGISTERED.values(), ids=REGISTERED)
 def test_masks_do_not_shift_against_images(spec):
     """OpenCV's plain nearest neighbour would move them by half a pixel on average."""
     mask = np.zeros((80, 96), np.uint8)
@@ -170,6 +185,86 @@ def test_masks_do_not_shift_against_images(spec):
     assert np.abs(np.mean(shifts, axis=0)).max() < 0.25
 
 
+# Whole chains as shipped, on images of any size
+
+SHIPPED = dict(shipped_chains())
+SIZES = ((4, 5), (37, 53), (96, 128), (131, 203), (401, 60))  # smaller than the crop, odd, tall
+shipped = pytest.mark.parametrize("chain", SHIPPED.values(), ids=SHIPPED)
+of_any_size = pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+
+
+def crop_of(chain):
+    """The size that the last crop gives, or None."""
+    sizes = [
+        (arguments["height"], arguments["width"])
+        for spec in chain
+        for arguments in spec.values()
+        if "height" in (arguments or {})
+    ]
+    return sizes[-1] if sizes else None
+
+
+@shipped
+@of_any_size
+def test_shipped_chains_give_the_size_asked_for_and_no_new_label(chain, size):
+    rng = np.random.default_rng(0)
+    built = build(*chain)
+    for index in range(5):
+        labels = rng.choice(256, rng.integers(1, 12), replace=False).astype(np.uint8)
+        mask = rng.choice(labels, size)
+        image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        out, mask_out = apply_transforms(built, image, mask, (0, 0, index))
+        assert out.dtype == mask_out.dtype == np.uint8
+        assert out.shape == (*mask_out.shape, 3)
+        assert mask_out.shape == (crop_of(chain) or mask_out.shape)
+        assert set(np.unique(mask_out)) <= {*np.unique(mask), 255}
+
+
+@shipped
+@of_any_size
+@pytest.mark.parametrize("label", [0, 7])
+def test_shipped_chains_pad_by_void_around_one_rectangle(chain, size, label):
+    built = build(*chain)
+    image, mask = np.zeros((*size, 3), np.uint8), np.full(size, label, np.uint8)
+    limits = [(1 + np.array(s["RandomScale"]["scale_limit"])) for s in chain if "RandomScale" in s]
+    for index in range(5):
+        _, out = apply_transforms(built, image, mask, (0, 0, index))
+        inside = out == label
+        assert (out[~inside] == 255).all()
+        rows, columns = inside.any(1).nonzero()[0], inside.any(0).nonzero()[0]
+        for place, held, whole in zip((rows, columns), size, out.shape, strict=True):
+            assert place[-1] - place[0] + 1 == len(place)
+            if len(place) < whole:
+                low, high = limits[0] * held if limits else (held, held)
+                assert int(low) <= len(place) <= int(high) + 1
+        assert inside.sum() == len(rows) * len(columns)
+
+
+@shipped
+@of_any_size
+@pytest.mark.parametrize("across", [True, False])
+def test_shipped_chains_keep_an_edge_of_image_and_mask_together(chain, size, across):
+    """Half of the image is bright; bilinear scaling blurs its edge, but does not move it."""
+    mask = np.zeros(size, np.uint8)
+    half = mask[:, size[1] // 2 :] if across else mask[size[0] // 2 :]
+    half[:] = 1
+    image = np.repeat(40 + 160 * mask[..., None], 3, axis=2)
+    built = build(*chain)
+    shifts = [0.0]
+    for index in range(12):
+        out, labels = apply_transforms(built, image, mask, (0, 0, index))
+        grey, valid = out.mean(-1), labels != 255
+        if not {0, 1} <= set(np.unique(labels)):
+            continue  # the crop missed the edge
+        low, high = grey[valid].min(), grey[valid].max()
+        line = valid.any(0).nonzero()[0][0] if not across else valid.any(1).nonzero()[0][0]
+        grey, valid, labels = (a[line] if across else a[:, line] for a in (grey, valid, labels))
+        bright = ((grey[valid] - low) / (high - low)).sum()
+        shifts.append((labels[valid] == 1).sum() - bright)
+    assert np.abs(shifts).max() <= 0.52
+    assert len(shifts) > 3
+
+
 def test_holes_in_the_image_keep_their_labels():
     spec = {"CoarseDropout": {"num_holes_range": [4, 4], "hole_height_range": [9, 9],
                               "hole_width_range": [9, 9], "p": 1.0}}  # fmt: skip
@@ -179,17 +274,38 @@ def test_holes_in_the_image_keep_their_labels():
     assert (out[(out != image).any(-1)] == GREY).all()
 
 
-@pytest.mark.parametrize("channels", [1, 4])
-@pytest.mark.parametrize("name", ["Affine", "Rotate", "RandomScale", "RandomCrop"])
-def test_other_numbers_of_channels_pass(channels, name):
+@pytest.mark.parametrize("floats", [False, True], ids=["uint8", "float32"])
+@pytest.mark.parametrize("channels", [1, 2, 4])
+@pytest.mark.parametrize("name", ["Affine", "Rotate", "RandomScale", "RandomCrop", "PadIfNeeded"])
+def test_other_numbers_of_channels_pass_and_pad_by_their_mean(channels, name, floats):
     rng = np.random.default_rng(0)
     mean = tuple(np.linspace(0.2, 0.6, channels))
     image = rng.integers(0, 256, (64, 80, channels), dtype=np.uint8)
+    image = image / np.float32(255) if floats else image
     mask = np.zeros((64, 80), np.uint8)
-    out, labels = apply_transforms(build(GEOMETRY[name], mean=mean), image, mask, (0, 0, 0))
+    built = build_transforms([GEOMETRY[name]], mean, "data.train_transforms", floats)
+    out, labels = apply_transforms(built, image, mask, (0, 0, 0))
     assert out.shape == (*labels.shape, channels)
+    assert out.dtype == image.dtype
     inside = (labels == 255) & away_from_edges(labels, 1)
-    assert (out[inside] == [round(255 * m) for m in mean]).all()
+    color = np.float32(mean) if floats else [round(255 * m) for m in mean]
+    np.testing.assert_allclose(out[inside], np.broadcast_to(color, (inside.sum(), channels)))
+
+
+@pytest.mark.parametrize("floats", [False, True], ids=["uint8", "float32"])
+@pytest.mark.parametrize("channels", [5, 7])
+@pytest.mark.parametrize("name", GEOMETRY)
+def test_many_channels_pass(channels, name, floats):
+    """OpenCV fills no more than four channels in colours of their own."""
+    image, mask = scene()
+    image = np.repeat(image[..., :1], channels, axis=2)
+    image = image / np.float32(255) if floats else image
+    mean = (0.1,) * channels
+    built = build_transforms([GEOMETRY[name]], mean, "data.train_transforms", floats)
+    out, labels = apply_transforms(built, image, mask, (0, 0, 0))
+    assert out.shape == (*labels.shape, channels)
+    inside = (labels != 255) & away_from_edges(labels, 1)
+    assert np.ptp(out[inside].astype(float), axis=1).max() <= (1e-4 if floats else 1)
 
 
 # On what it depends

@@ -37,6 +37,20 @@ def evaluate() -> Callable[..., int]:
 
 
 @pytest.fixture
+def check() -> Callable[..., int]:
+    """Run tools/check_data.py; gives its exit code."""
+    main = _load("check_data").main
+    return lambda *arguments: main([*map(str, arguments)])
+
+
+@pytest.fixture
+def browse() -> Callable[..., int]:
+    """Run tools/browse.py; gives its exit code."""
+    main = _load("browse").main
+    return lambda *arguments: main([*map(str, arguments)])
+
+
+@pytest.fixture
 def start() -> Callable[..., subprocess.Popen]:
     """Start a tool in a process of its own, with CUDA hidden."""
 

@@ -1,0 +1,158 @@
+"""tools/browse.py as a user runs it: a sheet of the samples that training begins with."""
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from segkit.config import load_config
+from segkit.data import browse as sheets
+from segkit.data import build_dataset, load_card
+from segkit.data.loader import EpochSampler
+
+AUGMENT = [
+    {"RandomCrop": {"height": 32, "width": 40}},
+    {"HorizontalFlip": {"p": 0.5}},
+    {"ColorJitter": {"p": 1.0}},
+]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Note what is drawn, and draw it."""
+    samples = []
+    draw = sheets.draw_sheet
+
+    def noting(path, shown, card, title):
+        samples.extend(shown)
+        draw(path, shown, card, title)
+
+    monkeypatch.setattr(sheets, "draw_sheet", noting)
+    return samples
+
+
+def size_of(path):
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return image.size
+
+
+def test_the_sheet_shows_what_the_network_sees(tiny_config, browse, drawn, tmp_path, capsys):
+    settings = {"data.train_transforms": AUGMENT, "seed": 3}
+    path, sheet = tiny_config(settings), tmp_path / "sheet.png"
+    assert browse(path, "--count", 5, "--out", sheet) == 0
+    config = load_config(path)
+    dataset = build_dataset(config, load_card(config.data.card), "train", augment=True)
+    keys = list(EpochSampler(len(dataset), config.seed))[:5]  # as training's first epoch
+    assert len(drawn) == 5
+    assert keys != [(0, index) for index in range(5)]  # in its order
+    for (epoch, index), sample in zip(keys, drawn, strict=True):
+        expected = dataset[epoch, index]
+        assert sample.name == expected.name
+        assert sample.image.shape == (32, 40, 3)
+        np.testing.assert_array_equal(sample.image, expected.image.permute(1, 2, 0))
+        np.testing.assert_array_equal(sample.mask, expected.mask)
+    assert all(400 < side < 2500 for side in size_of(sheet))
+    assert f"5 samples of tiny train, as the network sees them: {sheet}" in capsys.readouterr().out
+
+
+def test_the_samples_are_those_of_trainings_first_batches(
+    tiny_config, browse, drawn, train, monkeypatch, tmp_path
+):
+    from segkit.training.loop import Trainer
+
+    seen = []
+    step = Trainer.step
+    monkeypatch.setattr(Trainer, "step", lambda self, g: (seen.extend(g), step(self, g))[1])
+    path = tiny_config({"data.train_transforms": AUGMENT, "train.epochs": 1})
+    assert browse(path, "--out", tmp_path / "sheet.png") == 0
+    assert train(path) == 0
+    images = torch.cat([batch.images for batch in seen]).permute(0, 2, 3, 1)
+    np.testing.assert_array_equal(np.stack([sample.image for sample in drawn]), images)
+
+
+def test_raw_shows_the_files(tiny_config, tiny_set, browse, drawn, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert browse(tiny_config({"data.train_transforms": AUGMENT}), "--raw") == 0
+    assert size_of(tmp_path / "tiny_train_raw.png")
+    assert "as on disk" in capsys.readouterr().out
+    assert sorted(sample.name for sample in drawn) == [f"train_{n}" for n in range(6)]
+    for sample in drawn:
+        file = tiny_set.root / "train/images" / f"{sample.name}.png"
+        np.testing.assert_array_equal(sample.image, np.array(Image.open(file)))
+
+
+def test_another_split_is_not_augmented(tiny_config, tiny_set, browse, drawn, tmp_path):
+    crop = [{"CenterCrop": {"height": 24, "width": 32}}]
+    config = tiny_config({"data.train_transforms": AUGMENT, "data.eval_transforms": crop})
+    assert browse(config, "--split", "val", "--out", tmp_path / "a.png") == 0
+    assert [sample.name for sample in drawn] == ["val_0", "val_1", "val_2"]
+    for sample in drawn:
+        file = tiny_set.root / "val/images" / f"{sample.name}.png"
+        np.testing.assert_array_equal(sample.image, np.array(Image.open(file))[8:32, 8:40])
+
+
+@pytest.mark.parametrize(
+    ("count", "names"), [(1, [0]), (2, [0, 1]), (3, [0, 1, 2]), (50, [0, 1, 2])]
+)
+def test_the_count_is_at_most_the_set(count, names, tiny_config, browse, drawn, tmp_path):
+    out = tmp_path / "a.png"
+    assert browse(tiny_config(), "--split", "val", "--count", count, "--out", out) == 0
+    assert [sample.name for sample in drawn] == [f"val_{n}" for n in names]
+    assert all(200 < side < 3000 for side in size_of(out))
+
+
+def replace_images(tiny_set, channels):
+    for split in ("train", "val"):
+        for path in list((tiny_set.root / split / "images").iterdir()):
+            pixels = np.array(Image.open(path))[..., [0, 1, 2, 1, 0][:channels]]
+            path.unlink()
+            metadata = {"axes": "YXS"} if channels > 1 else None
+            pixels = pixels if channels > 1 else pixels[..., 0]
+            tifffile.imwrite(
+                path.with_suffix(".tif"), pixels, photometric="minisblack", metadata=metadata
+            )
+
+
+@pytest.mark.parametrize("raw", [[], ["--raw"]])
+@pytest.mark.parametrize("channels", [1, 5])
+def test_any_number_of_channels_is_shown(
+    channels, raw, tiny_config, tiny_set, browse, drawn, tmp_path
+):
+    replace_images(tiny_set, channels)
+    settings = {"model.in_channels": channels, "data.mean": "auto", "data.std": "auto"}
+    assert browse(tiny_config(settings), "--out", tmp_path / "a.png", *raw) == 0
+    assert {sample.image.shape for sample in drawn} == {(40, 48, channels)}
+    assert size_of(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--split", "vall"], ["unknown split 'vall'", "'val'"]),
+        (["--count", "0"], ["--count is 0", "1 or more"]),
+        (["--count", "-3"], ["--count is -3"]),
+        (["--out", "{folder}/no/sheet.png"], ["cannot write", "no/sheet.png"]),
+        (["--out", "{folder}/sheet.xyz"], ["cannot write", "sheet.xyz", "png"]),
+        (["--set", "data.crd=x"], ["did you mean 'card'"]),
+    ],
+)
+def test_misuse_is_told_in_a_sentence(arguments, parts, tiny_config, browse, tmp_path, capsys):
+    arguments = [argument.format(folder=tmp_path) for argument in arguments]
+    assert browse(tiny_config(), *arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert all(part in err for part in parts), err
+
+
+def test_without_a_suffix_it_is_a_png(tiny_config, browse, tmp_path, capsys):
+    assert browse(tiny_config(), "--count", 1, "--out", tmp_path / "sheet") == 0
+    assert f"{tmp_path}/sheet.png\n" in capsys.readouterr().out
+    assert size_of(tmp_path / "sheet.png")
+
+
+def test_a_count_that_is_no_number_is_refused(tiny_config, browse):
+    with pytest.raises(SystemExit) as left:
+        browse(tiny_config(), "--count", "many")
+    assert left.value.code == 2
