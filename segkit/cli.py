@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,16 @@ def add_overrides(parser: argparse.ArgumentParser, description: str) -> None:
     parser.add_argument(
         "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help=description
     )
+
+
+def check_output(path: Path | None) -> None:
+    """Refuse a file that cannot be written, before the work is done.
+
+    Raises:
+        UserError: no such folder, or none to write to.
+    """
+    if path and (path.is_dir() or not os.access(path.resolve().parent, os.W_OK)):
+        raise UserError(f"cannot write {path}: name a file in a folder that is there")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -50,7 +50,7 @@ def data(arguments: argparse.Namespace) -> int:
         ("training", speed.training),
     ):
         table.add_row(what, f"{rate:.1f}")
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     console.print(table)
     keeps_up = "keeps up with" if speed.loader > speed.step else "is slower than"
     console.print(

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from segkit.cli import add_overrides, make_parser, run_tool
+from segkit.cli import add_overrides, check_output, make_parser, run_tool
 from segkit.config import load_config
 from segkit.errors import UserError
 
@@ -33,6 +33,7 @@ def browse(arguments: argparse.Namespace) -> int:
     """Draw the samples that training begins with, or some spread over another split."""
     if arguments.count < 1:
         raise UserError(f"--count is {arguments.count}; it must be 1 or more")
+    check_output(arguments.out)
     config = load_config(arguments.config, arguments.set)
 
     from segkit.data import build_dataset, load_card

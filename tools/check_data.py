@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from segkit.cli import add_overrides, make_parser, run_tool, write_text
+from segkit.cli import add_overrides, check_output, make_parser, run_tool, write_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,12 +38,14 @@ def check(arguments: argparse.Namespace) -> int:
     from segkit.data.doctor.scan import list_splits, scan
     from segkit.data.doctor.source import chosen_splits, load_source
 
+    check_output(arguments.json)
+    check_output(arguments.html)
     card, config = load_source(arguments.source, arguments.set)
     ensure_data(card)
     splits, needed = chosen_splits(card, config)
     listed = list_splits(card, splits)
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(card.name, total=sum(len(split.pairs) for split in listed))
         channels = config.model.in_channels if config else None

@@ -57,7 +57,7 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
         config.data.workers,
     )
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     console.print(f"{path}, epoch {content['epoch']}, on {card.name} {arguments.split}; {hardware}")
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(arguments.split, total=len(dataset))

@@ -36,7 +36,7 @@ def _raw_key(key: object) -> int | str:
     raise ValueError(f"the key {key!r} is neither a value (0 to 65535) nor a colour (128 64 0)")
 
 
-# what a mask file holds: a number, or a colour as "128 64 0"
+# What a mask file holds: a number, or a colour as "128 64 0"
 RawKey = Annotated[int | str, PlainValidator(_raw_key)]
 
 

@@ -38,6 +38,10 @@ class UnknownLabels(UserError):
         self.size = size
         self.seen = seen
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how to build it anew, on its way out of a loading process."""
+        return type(self), (str(self), self.pixels, self.size, self.seen)
+
 
 class LabelMap:
     """The two directions of a card's `label_map`.

@@ -42,7 +42,12 @@ def survey(dataset: SegmentationDataset) -> Survey:
     Raises:
         UserError: all problems, one a line, the first ten in full.
     """
-    settings = (dataset.card.label_map, dataset.card.classes, dataset.card.lossy_masks)
+    settings = (
+        Survey._fields,
+        dataset.card.label_map,
+        dataset.card.classes,
+        dataset.card.lossy_masks,
+    )
     files = (str(path) for pair in dataset.pairs for path in (pair.image, pair.mask))
     try:
         state = state_of(settings, files)

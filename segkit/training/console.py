@@ -22,7 +22,7 @@ class RunConsole:
 
     def __init__(self, log: Path) -> None:
         self.log = log
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = Console(highlight=False, soft_wrap=True, emoji=False)
 
     def say(self, text: str) -> None:
         """Print a line and keep it."""

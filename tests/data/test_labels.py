@@ -1,5 +1,6 @@
 """Mask files of every encoding to classes and back, against plain dicts."""
 
+import pickle
 import re
 from pathlib import Path
 
@@ -425,6 +426,16 @@ def test_unknown_colours_come_with_shares_nearest_and_a_map_that_works():
     mended = Card.model_validate(card.model_dump() | pasted_map(message))
     classes = LabelMap(mended).to_classes(raw, "mask.png")
     assert classes.tolist() == [[0] * 5 + [1] + [255] * 4]
+
+
+def test_unknown_labels_survive_the_way_between_processes():
+    with pytest.raises(UnknownLabels) as error:
+        LabelMap(make_card({0: "ground", 1: "thing"})).to_classes(np.array([[0, 7, 7]]), "m.png")
+    again = pickle.loads(pickle.dumps(error.value))
+    assert type(again) is UnknownLabels
+    assert str(again) == str(error.value)
+    assert vars(again) == vars(error.value)
+    assert again.pixels == {7: 2}
 
 
 @pytest.mark.parametrize("seed", range(5))

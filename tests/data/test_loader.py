@@ -6,8 +6,10 @@ import signal
 import time
 
 import cv2
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from segkit.data import loader as loader_module
 from segkit.data.card import load_card
@@ -169,6 +171,17 @@ def test_a_users_mistake_arrives_as_itself(workers):
     assert read == [["image 0", "image 1"]]
     assert type(error) is UserError
     assert str(error) == "image 2: cannot be read; take it out"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_unknown_labels_arrive_as_themselves(tiny_set, workers):
+    mask = Image.fromarray(np.full((40, 48), 77, np.uint8))
+    mask.save(tiny_set.root / "train/masks/train_2.png")
+    dataset = SegmentationDataset(load_card(tiny_set.card), "train")
+    _, error = read_until_error(make_loader(dataset, EpochSampler(6), 2, workers))
+    assert isinstance(error, UserError)
+    assert "train_2.png" in str(error)
+    assert "77 (100.0% of the pixels)" in str(error)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -51,10 +51,9 @@ def _leaks(a: SplitFacts, b: SplitFacts) -> Iterator[Finding]:
         )
         twins = [(pairs_a[t.a], pairs_b[t.b]) for t in same]
         yield _shown("error", "leak", both, text, twins, len(same))
-    copies = {t.b for t in same}
-    near = [t for t in near_identical(prints_a, prints_b) if t.b not in copies]
+    near = near_identical(prints_a, prints_b)
     if near:
-        concerned = len({t.b for t in near})
+        concerned = len(near)
         text = (
             f"{concerned} of {len(prints_b)} images of {b.name} are nearly the same as one of "
             f"{a.name}: at most {NEAR_BITS} of 64 bits of a perceptual hash differ, and their "

@@ -186,8 +186,8 @@ def sizes_line(split: SplitSummary) -> str:
         return line
     heights, widths = zip(*(size for size, _ in split.sizes), strict=True)
     return (
-        f"{len(split.sizes)} sizes from {min(heights)}x{min(widths)} to "
-        f"{max(heights)}x{max(widths)} (H x W), {count} of {line}"
+        f"{len(split.sizes)} sizes, heights {min(heights)} to {max(heights)}, widths {min(widths)} "
+        f"to {max(widths)}, {count} of {line}"
     )
 
 

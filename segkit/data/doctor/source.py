@@ -8,6 +8,7 @@ from pathlib import Path
 from segkit.config import Config, load_config
 from segkit.config.load import read_yaml
 from segkit.data.card import Card, load_card
+from segkit.errors import UserError
 
 
 def load_source(path: str, overrides: Sequence[str]) -> tuple[Card, Config | None]:
@@ -29,9 +30,18 @@ def load_source(path: str, overrides: Sequence[str]) -> tuple[Card, Config | Non
 
 
 def chosen_splits(card: Card, config: Config | None) -> tuple[list[str], list[str]]:
-    """Give the splits to look at, and those of them that must be there."""
+    """Give the splits to look at, and those of them that must be there.
+
+    Raises:
+        UserError: an experiment is judged on what it trains on.
+    """
     names = list(card.splits)
     if config is None:
         return names, [name for name in names if name in ("train", "val")] or names
     needed = [config.data.train_split, config.data.val_split]
+    if needed[0] == needed[1]:
+        raise UserError(
+            f"data.val_split and data.train_split are both '{needed[0]}'; a score on what was "
+            "trained on says nothing, name two splits"
+        )
     return needed + [name for name in names if name == "test" and name not in needed], needed

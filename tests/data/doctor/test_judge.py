@@ -456,6 +456,14 @@ def test_a_split_without_a_readable_image_is_compared_with_none(town):
 # Images as a model wants them
 
 
+def test_an_array_without_pixels_is_no_image(town):
+    np.save(town.root / "val/images/none.npy", np.zeros((0, 5, 3), np.uint8))
+    np.save(town.root / "val/masks/none.npy", np.zeros((0, 5), np.uint8))
+    found = examine(town)
+    assert [key(f) for f in found] == [("error", kind, "val", 1) for kind in ("images", "masks")]
+    assert "none.npy: has shape (0, 5, 3)" in told(found[0])
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_pixels_that_are_no_numbers_make_an_image_useless(value, town):
     town.card["image_max"] = 1

@@ -148,7 +148,7 @@ def test_the_terminal_shows_classes_sizes_and_findings(odd_set):
         Console(file=out, width=120).print(table)
     shown = out.getvalue()
     words = " ".join(shown.split())
-    assert "train: 6 pairs, 3 sizes from 30x20 to 40x48 (H x W), 3 of 40x48 (H x W)" in words
+    assert "train: 6 pairs, 3 sizes, heights 30 to 40, widths 20 to 48, 3 of 40x48 (H x W)" in words
     assert "val: 3 pairs, 40x48 (H x W)" in shown
     box = report.splits[0].classes[1]
     row = next(line for line in shown.splitlines() if " box " in line)
