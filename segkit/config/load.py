@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from segkit.config.schema import Config
+from segkit.config.schema import NUMBERS, WORD, Config
 from segkit.errors import UserError
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
@@ -129,7 +129,8 @@ def _explain(
     error: ErrorDetails, schema: type[BaseModel], data: dict[str, Any], lines: Lines, source: str
 ) -> str:
     """Turn one of pydantic's errors into a sentence with the place and the way out."""
-    path, section = _follow(error["loc"], schema, data)
+    loc = tuple(part for part in error["loc"] if part not in (WORD, NUMBERS))
+    path, section = _follow(loc, schema, data)
     value = error["input"]
     if error["type"] == "extra_forbidden":
         return _unknown_key(path, list(section.model_fields), lines, source)

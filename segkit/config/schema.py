@@ -11,17 +11,38 @@ import operator
 from functools import reduce
 from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    create_model,
+    field_validator,
+)
 
 from segkit.blocks import NormName
 from segkit.decoders import DECODERS
 from segkit.encoders import ENCODERS
+
+WORD, NUMBERS = "<word>", "<numbers>"  # in pydantic's path of an error, but not in a file
 
 
 class Section(BaseModel):
     """A frozen mapping in which an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _word_or_numbers(value: object) -> str:
+    """Choose the member of a union by its look, so that an error speaks of one of them."""
+    return WORD if isinstance(value, str) else NUMBERS
+
+
+AutoOrNumbers = Annotated[
+    Annotated[Literal["auto"], Tag(WORD)] | Annotated[tuple[float, ...], Tag(NUMBERS)],
+    Discriminator(_word_or_numbers),
+]
 
 
 class EncoderConfig(Section):
@@ -76,8 +97,8 @@ class DataConfig(Section):
     train_split: str = "train"  # of the card
     val_split: str = "val"
     # per channel, of images scaled to 0 ... 1; auto: of the training split
-    mean: Literal["auto"] | tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: Literal["auto"] | tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: AutoOrNumbers = (0.485, 0.456, 0.406)
+    std: AutoOrNumbers = (0.229, 0.224, 0.225)
     train_transforms: tuple[dict[str, dict[str, Any] | None], ...] = ()  # albumentations, in order
     eval_transforms: tuple[dict[str, dict[str, Any] | None], ...] = ()
     batch_size: int = Field(8, ge=1)
@@ -85,16 +106,68 @@ class DataConfig(Section):
     cache: Literal["none", "ram"] = "none"  # ram: decode each file once, into shared memory
 
 
+# by the frequency in the training split, or one number a class
+ClassWeights = Annotated[
+    Annotated[Literal["none", "median_frequency", "inverse_frequency"], Tag(WORD)]
+    | Annotated[tuple[Annotated[float, Field(ge=0)], ...], Tag(NUMBERS)],
+    Discriminator(_word_or_numbers),
+]
+
+
 class CrossEntropyConfig(Section):
-    """`loss`: mean over the pixels that are not void."""
+    """`train.loss` with name cross_entropy, or without a name: mean over the valid pixels."""
 
     name: Literal["cross_entropy"] = "cross_entropy"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    # by the frequency in the training split, or one number a class
-    class_weights: (
-        Literal["none", "median_frequency", "inverse_frequency"]
-        | tuple[Annotated[float, Field(ge=0)], ...]
-    ) = "none"
+    class_weights: ClassWeights = "none"
+
+
+class FocalConfig(Section):
+    """`train.loss` with name focal: cross-entropy times (1 - probability) ** gamma."""
+
+    name: Literal["focal"]
+    gamma: float = Field(2.0, ge=0)
+    class_weights: ClassWeights = "none"
+
+
+class DiceConfig(Section):
+    """`train.loss` with name dice: mean over images of the mean over classes in the truth."""
+
+    name: Literal["dice"]
+    smooth: float = Field(0.0, ge=0)  # pixels added above and below the line of the fraction
+
+
+class CrossEntropyDiceConfig(Section):
+    """`train.loss` with name cross_entropy_dice: (1 - dice_share) and dice_share of either."""
+
+    name: Literal["cross_entropy_dice"]
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    class_weights: ClassWeights = "none"  # of the cross-entropy
+    dice_share: float = Field(0.5, ge=0, le=1)
+
+
+class LovaszConfig(Section):
+    """`train.loss` with name lovasz: Lovász-softmax, averaged as Dice is."""
+
+    name: Literal["lovasz"]
+
+
+class OHEMConfig(Section):
+    """`train.loss` with name ohem: cross-entropy over the hardest pixels of each image."""
+
+    name: Literal["ohem"]
+    share: float = Field(0.25, ge=1e-6, le=1)  # of an image's valid pixels
+    class_weights: ClassWeights = "none"
+
+
+LossConfig = (
+    CrossEntropyConfig
+    | FocalConfig
+    | DiceConfig
+    | CrossEntropyDiceConfig
+    | LovaszConfig
+    | OHEMConfig
+)
 
 
 class SGDConfig(Section):
@@ -151,12 +224,20 @@ class TrainConfig(Section):
     """`train`: the recipe."""
 
     epochs: int = Field(ge=1)
-    loss: CrossEntropyConfig = CrossEntropyConfig()
+    loss: Annotated[LossConfig, Field(discriminator="name")] = CrossEntropyConfig()
     optimizer: Annotated[SGDConfig | AdamConfig, Field(discriminator="name")]
     schedule: Annotated[
         ConstantConfig | CosineConfig | PolyConfig | OneCycleConfig, Field(discriminator="name")
     ] = ConstantConfig(name="constant")
     samples: int = Field(4, ge=0)  # validation images drawn as overlays now and then
+
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _loss_without_a_name(cls, loss: Any) -> Any:
+        """Take a mapping without a name for cross-entropy's options."""
+        if isinstance(loss, dict) and "name" not in loss:
+            return {"name": "cross_entropy", **loss}
+        return loss
 
 
 class Config(Section):
