@@ -41,13 +41,63 @@ def test_the_mean_is_over_valid_pixels_not_over_images():
     torch.testing.assert_close(cross_entropy(logits, target), (4 * right + wrong) / 5)
 
 
+@pytest.mark.parametrize("weights", [None, (0.2, 1.0, 0.0, 3.0)], ids=["plain", "weighted"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_a_batch_of_void_alone_is_zero_with_zero_gradients(smoothing):
+def test_a_batch_of_void_alone_is_zero_with_zero_gradients(smoothing, weights):
     logits, target = batch(void=1.1)
-    loss = cross_entropy(logits, target, smoothing)
+    weights = None if weights is None else torch.tensor(weights)
+    loss = cross_entropy(logits, target, smoothing, weights)
     assert loss.item() == 0
     loss.backward()
     assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_batch_of_a_class_without_weight_is_zero_with_zero_gradients(smoothing):
+    logits, target = batch()
+    target[target != 255] = 2
+    loss = cross_entropy(logits, target, smoothing, torch.tensor([1.0, 1.0, 0.0, 1.0]))
+    assert loss.item() == 0
+    loss.backward()
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+WEIGHTS = {
+    "uneven": (0.2, 1.0, 7.5, 3.0),
+    "one class counts nothing": (1.0, 0.0, 2.0, 0.5),
+    "all alike": (2.0, 2.0, 2.0, 2.0),
+}
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("void", [0.0, 0.3, 0.97])
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+def test_weighted_value_and_gradient_equal_torch(weights, void, smoothing):
+    logits, target = batch(4, void)
+    weights = torch.tensor(weights)
+    loss = cross_entropy(logits, target, smoothing, weights)
+    expected = F.cross_entropy(
+        logits, target, weight=weights, ignore_index=255, label_smoothing=smoothing
+    )
+    torch.testing.assert_close(loss, expected)
+    [gradient] = torch.autograd.grad(loss, logits)
+    [expected_gradient] = torch.autograd.grad(expected, logits)
+    torch.testing.assert_close(gradient, expected_gradient)
+    assert (gradient.movedim(1, -1)[target == 255] == 0).all()
+
+
+@pytest.mark.parametrize("num_classes", [2, 150, 254])
+def test_weights_of_any_number_of_classes(num_classes):
+    logits, target = batch(num_classes)
+    weights = torch.rand(num_classes, generator=torch.Generator().manual_seed(0))
+    expected = F.cross_entropy(logits, target, weight=weights, ignore_index=255)
+    torch.testing.assert_close(cross_entropy(logits, target, class_weights=weights), expected)
+
+
+def test_weights_of_one_change_nothing():
+    logits, target = batch()
+    weighted = cross_entropy(logits, target, 0.1, torch.ones(4))
+    torch.testing.assert_close(weighted, cross_entropy(logits, target, 0.1))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
