@@ -131,6 +131,33 @@ def restore_model(content: dict[str, Any], path: Path) -> SegmentationModel:
     return model
 
 
+def borrow_weights(model: SegmentationModel, path: Path) -> str:
+    """Start from the weights of another run, where names and shapes agree.
+
+    Args:
+        model: to start.
+        path: of the checkpoint.
+
+    Returns:
+        A sentence on what was taken and what was not.
+
+    Raises:
+        UserError: nothing fits.
+    """
+    weights, own = load_checkpoint(path)["model"], model.state_dict()
+    fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+    if not fitting:
+        raise UserError(f"train.init_from: no weight of {path} fits the model; leave it out")
+    model.load_state_dict(fitting, strict=False)
+    fresh = sorted(own.keys() - fitting.keys())
+    unused = sorted(weights.keys() - fitting.keys())
+    report = f"{len(fitting)} of {len(own)} weights from {path}"
+    for names, what in ((fresh, "fresh"), (unused, "left over there")):
+        if names:
+            report += f"; {what}: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+    return report
+
+
 def load_weights(model: SegmentationModel, weights: dict[str, Any], path: Path) -> None:
     """Load a state dict, or say which model it is of.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -50,7 +51,8 @@ class Hardware:
         return on_device.contiguous(memory_format=torch.channels_last)
 
     def __str__(self) -> str:
-        return f"{self.name}, {self.precision} ({self.why}), channels_last"
+        tf32 = ", TF32 off" if self.device.type == "cuda" and self.precision == "fp32" else ""
+        return f"{self.name}, {self.precision} ({self.why}){tf32}, channels_last"
 
     @property
     def name(self) -> str:
@@ -75,12 +77,19 @@ def choose_hardware(device: DeviceName = "auto", precision: PrecisionName = "aut
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("there is no CUDA device here; use --device cpu, or auto")
     use_cuda = device != "cpu" and torch.cuda.is_available()
-    target = torch.device("cuda" if use_cuda else "cpu")
+    # torchrun numbers the processes of a machine; each has a device of its own
+    number = f":{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else ""
+    target = torch.device(f"cuda{number}" if use_cuda else "cpu")
     if precision == "fp16" and not use_cuda:
         raise UserError("precision fp16 needs a CUDA device; use bf16, fp32 or auto on a CPU")
-    if precision != "auto":
-        return Hardware(target, precision, "as configured")
-    return Hardware(target, *(_best_on_cuda(target) if use_cuda else _best_on_cpu()))
+    chosen: Any = (precision, "as configured")
+    if precision == "auto":
+        chosen = _best_on_cuda(target) if use_cuda else _best_on_cpu()
+    hardware = Hardware(target, *chosen)
+    # fp32 means fp32; beside bf16 and fp16, TF32's 10 bits of mantissa lose nothing
+    torch.backends.cudnn.allow_tf32 = hardware.precision != "fp32"
+    torch.backends.cuda.matmul.allow_tf32 = hardware.precision != "fp32"
+    return hardware
 
 
 def _best_on_cuda(device: torch.device) -> tuple[Literal["fp32", "bf16", "fp16"], str]:

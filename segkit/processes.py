@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -41,10 +43,31 @@ class Processes:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
-    def wait(self) -> None:
-        """Wait until all processes are here."""
+    def gather(self, value: Any) -> list[Any]:
+        """Give the values of all processes, in the order of their ranks."""
+        values = [value]
         if self.count > 1:
-            dist.barrier()
+            values = [None] * self.count
+            dist.all_gather_object(values, value)
+        return values
+
+    def main_first(self, work: Callable[[], Any]) -> None:
+        """Have the main process do something, and let the others go on once it is done.
+
+        Where it fails, they end without a word; it says what there is to say.
+        """
+        if self.is_main:
+            try:
+                work()
+            except BaseException:
+                self.gather(False)
+                raise
+            self.gather(True)
+        elif not self.gather(True)[0]:
+            sys.exit(2)
+
+
+ALONE = Processes()
 
 
 @contextmanager
@@ -52,8 +75,10 @@ def join_processes(device: torch.device) -> Iterator[Processes]:
     """Join the processes that torchrun started, if it did: NCCL on CUDA, gloo on CPUs."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        yield Processes()
+        yield ALONE
         return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(dist.get_rank(), dist.get_world_size())

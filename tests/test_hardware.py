@@ -6,7 +6,7 @@ from torch import nn
 
 from segkit.errors import UserError
 from segkit.hardware import Hardware, choose_hardware
-from segkit.training.losses import cross_entropy
+from segkit.training.losses import CrossEntropy, mean_loss
 
 WITH_CUDA = torch.cuda.is_available()
 
@@ -83,7 +83,7 @@ def test_autocast_computes_in_the_precision(precision, dtype):
         out = layer(torch.randn(1, 3, 5, 5))
     assert out.dtype == dtype
     assert layer.weight.dtype == torch.float32
-    cross_entropy(out, torch.zeros(1, 3, 3, dtype=torch.long)).backward()
+    CrossEntropy()(out, torch.zeros(1, 3, 3, dtype=torch.long)).sum().backward()
     assert layer.weight.grad.dtype == torch.float32
 
 
@@ -128,7 +128,8 @@ def test_a_step_on_cuda(precision):
             logits = model(pixels.float() / 255)
         expected = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         assert logits.dtype == expected[precision]
-        loss = cross_entropy(logits, target)
+        criterion = CrossEntropy()
+        loss = mean_loss(criterion(logits, target), criterion.weights(target))
         assert loss.dtype == torch.float32
         optimizer.zero_grad()
         scaler.scale(loss).backward()

@@ -38,7 +38,7 @@ def browse(arguments: argparse.Namespace) -> int:
 
     from segkit.data import build_dataset, load_card
     from segkit.data.browse import Shown, draw_sheet
-    from segkit.data.loader import EpochSampler
+    from segkit.data.loader import EpochBatches
     from segkit.data.statistics import resolve_statistics
 
     card = load_card(config.data.card, config.data.root)
@@ -48,7 +48,8 @@ def browse(arguments: argparse.Namespace) -> int:
     dataset = build_dataset(config, card, split, augment=training)
     count = min(arguments.count, len(dataset))
     if training:
-        keys = list(EpochSampler(len(dataset), config.seed))[:count]
+        [keys] = EpochBatches(len(dataset), len(dataset), seed=config.seed)
+        keys = keys[:count]
     else:
         keys = [(0, index * len(dataset) // count) for index in range(count)]
     samples = []

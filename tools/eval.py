@@ -2,6 +2,7 @@
 
 python tools/eval.py runs/unet_vgg16
 python tools/eval.py runs/unet_vgg16 --split test --json scores.json
+torchrun --nproc_per_node=2 tools/eval.py runs/unet_vgg16
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and evaluate."""
     parser = make_parser("Judge a checkpoint on a split of its data set.")
     parser.add_argument("checkpoint", type=Path, help="a run folder (its best.pt) or a file")
-    parser.add_argument("--split", default="val", help="of the data set (default: val)")
+    parser.add_argument("--split", help="of the data set (default: the validation split)")
     parser.add_argument("--data-root", metavar="DIR", help="where the data lies now")
     parser.add_argument("--batch-size", type=int, help="default: as trained")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
@@ -35,11 +36,12 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     """Print the scores of a checkpoint."""
     from segkit.checkpoint import find_checkpoint, load_checkpoint, restore_config, restore_model
     from segkit.data import Card, build_dataset, make_loader
-    from segkit.data.loader import EpochSampler
+    from segkit.data.loader import EpochBatches
     from segkit.data.transforms import build_normalize
     from segkit.evaluation import evaluate, majority_baseline
     from segkit.evaluation.table import class_table, headlines
     from segkit.hardware import choose_hardware
+    from segkit.processes import join_processes
 
     path = find_checkpoint(arguments.checkpoint)
     content = load_checkpoint(path)
@@ -47,28 +49,35 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     card = Card.model_validate(content["card"])
     if arguments.data_root:
         card = card.model_copy(update={"root": str(Path(arguments.data_root).resolve())})
+    split = arguments.split or config.data.val_split
     hardware = choose_hardware(arguments.device, config.precision)
     model = hardware.place(restore_model(content, path))
-    dataset = build_dataset(config, card, arguments.split, augment=False)
-    loader = make_loader(
-        dataset,
-        EpochSampler(len(dataset), shuffle=False),
-        arguments.batch_size or config.data.batch_size,
-        config.data.workers,
-    )
+    dataset = build_dataset(config, card, split, augment=False)
 
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
-    console.print(f"{path}, epoch {content['epoch']}, on {card.name} {arguments.split}; {hardware}")
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(arguments.split, total=len(dataset))
-        found = evaluate(
-            model,
-            loader,
-            build_normalize(config).to(hardware.device),
-            card.num_classes,
-            hardware,
-            on_batch=lambda images: progress.advance(task, images),
+    with join_processes(hardware.device) as processes:
+        sampler = EpochBatches(
+            len(dataset),
+            arguments.batch_size or config.data.batch_size,
+            shuffle=False,
+            rank=processes.rank,
+            count=processes.count,
         )
+        console = Console(highlight=False, soft_wrap=True, quiet=not processes.is_main)
+        console.print(f"{path}, epoch {content['epoch']}, on {card.name} {split}; {hardware}")
+        silent = not (processes.is_main and console.is_terminal)
+        with Progress(console=console, transient=True, disable=silent) as progress:
+            task = progress.add_task(split, total=len(dataset))
+            found = evaluate(
+                model,
+                make_loader(dataset, sampler, config.data.workers),
+                build_normalize(config).to(hardware.device),
+                card.num_classes,
+                hardware,
+                on_batch=lambda images: progress.advance(task, images * processes.count),
+                processes=processes,
+            )
+    if not processes.is_main:
+        return 0
     console.print(class_table(found, card))
     for line in headlines(found, card):
         console.print(line, markup=False)
@@ -78,7 +87,7 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
         majority, baseline = majority_baseline(found.matrix)
         report = {
             "checkpoint": str(path),
-            "split": arguments.split,
+            "split": split,
             "images": found.images,
             "classes": card.class_names,
             "scores": asdict(found.scores),

@@ -19,6 +19,7 @@ from pydantic import (
     Tag,
     create_model,
     field_validator,
+    model_validator,
 )
 
 from segkit.blocks import NormName
@@ -224,12 +225,21 @@ class TrainConfig(Section):
     """`train`: the recipe."""
 
     epochs: int = Field(ge=1)
+    init_from: str | None = None  # a run folder or checkpoint whose weights to start from
+    accumulate: int = Field(1, ge=1)  # batches in an optimiser step
+    clip_norm: float | None = Field(None, gt=0)  # of the gradient of all weights together
+    ema: float = Field(0.0, ge=0, lt=1)  # decay of a running average, which is judged and kept
+    freeze_encoder_epochs: int = Field(0, ge=0)  # train the decoder alone so long
+    freeze_norm: bool = False  # the encoder's batch norms keep their statistics
+    patience: int | None = Field(None, ge=1)  # epochs without a better mIoU before stopping
+    skip_nonfinite: int = Field(0, ge=0)  # steps in a row whose loss or gradient is not finite
     loss: Annotated[LossConfig, Field(discriminator="name")] = CrossEntropyConfig()
     optimizer: Annotated[SGDConfig | AdamConfig, Field(discriminator="name")]
     schedule: Annotated[
         ConstantConfig | CosineConfig | PolyConfig | OneCycleConfig, Field(discriminator="name")
     ] = ConstantConfig(name="constant")
     samples: int = Field(4, ge=0)  # validation images drawn as overlays now and then
+    tensorboard: bool = False  # also write the history for TensorBoard
 
     @field_validator("loss", mode="before")
     @classmethod
@@ -240,12 +250,33 @@ class TrainConfig(Section):
         return loss
 
 
+class Every(Section):
+    """`checkpoint.every`: either key."""
+
+    epochs: int | None = Field(None, ge=1)
+    minutes: float | None = Field(None, gt=0)  # of training; also in the middle of an epoch
+
+    @model_validator(mode="after")
+    def _either(self) -> Every:
+        if (self.epochs is None) == (self.minutes is None):
+            raise ValueError("checkpoint.every takes either epochs or minutes, e.g. {epochs: 1}")
+        return self
+
+
+class CheckpointConfig(Section):
+    """`checkpoint`: when what a run would resume from is written."""
+
+    every: Every = Every(epochs=1)
+
+
 class Config(Section):
     """A whole experiment."""
 
     run_dir: str = Field(min_length=1)  # default: runs/<name of the file>
     seed: int = Field(0, ge=0)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # of convolutions; loss is fp32
+    compile: bool = False  # by torch.compile, which takes its time at the start
     data: DataConfig
     model: ModelConfig
     train: TrainConfig
+    checkpoint: CheckpointConfig = CheckpointConfig()

@@ -16,7 +16,7 @@ from segkit.data.card import Card, ensure_data
 from segkit.data.images import Pixels, read_image
 from segkit.data.labels import LabelMap
 from segkit.data.memory import SharedCache
-from segkit.data.pairs import Pair, pair_files
+from segkit.data.pairs import Pair, Pairs, pair_files
 from segkit.data.raster import raster_size
 from segkit.data.transforms import (
     IMAGENET_MEAN,
@@ -85,6 +85,17 @@ class SegmentationDataset(Dataset[Sample]):
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    def keep(self, count: int, repeats: int = 1) -> None:
+        """Keep the first samples alone, each so many times.
+
+        Raises:
+            UserError: there are not as many.
+        """
+        if count > len(self):
+            raise UserError(f"'{self.split}' has {len(self)} images, not {count}")
+        kept = self.pairs.files[:count] * repeats
+        self.pairs = Pairs(self.pairs.images, self.pairs.masks, kept)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         """Read a sample; the key is its index, or (epoch, index) for another augmentation."""

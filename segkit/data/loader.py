@@ -32,35 +32,77 @@ class Batch(NamedTuple):
     names: list[str]
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, index), shuffled anew each epoch, or in order.
+Key = tuple[int, int]  # epoch and index of a sample
 
-    The epoch travels with the index, so workers that live on know it too.
+
+class EpochBatches(Sampler[list[Key]]):
+    """Yields the batches of one process in an epoch, as keys (epoch, index).
+
+    A step takes a global batch, `count * accumulate` batches of all processes, so the samples of a
+    step depend on its size alone. The last step of an epoch may have fewer, shared out evenly, and
+    then some process may have no batch in it. The epoch travels with the index, so workers that
+    live on know it too.
 
     Args:
         length: number of samples.
+        batch_size: of one process.
         seed: of the order.
         shuffle: False keeps the order of the data set.
+        rank: number of this process.
+        count: of processes.
+        accumulate: batches of each process in a step.
     """
 
-    def __init__(self, length: int, seed: int = 0, shuffle: bool = True) -> None:
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        count: int = 1,
+        accumulate: int = 1,
+    ) -> None:
         self.length = length
         self.seed = seed
         self.shuffle = shuffle
+        self.rank = rank
+        self.count = count
+        self.part = batch_size * count  # samples that all processes take at once
+        self.step_size = self.part * accumulate
         self.epoch = 0
-        self.skip = 0  # samples of the epoch that an interrupted run has used already
+        self.skip = 0  # steps of the epoch that an interrupted run has done already
+
+    @property
+    def steps(self) -> int:
+        """Number of steps in an epoch."""
+        return -(-self.length // self.step_size)
+
+    def batches_in(self, step: int) -> int:
+        """Tell how many batches this process has in a step."""
+        return sum(1 for _ in self._parts(step))
 
     def __len__(self) -> int:
-        return self.length - self.skip
+        return sum(self.batches_in(step) for step in range(self.skip, self.steps))
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = torch.arange(self.length)
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = np.arange(self.length)
         if self.shuffle:
             seed = int(np.random.SeedSequence((self.seed, self.epoch)).generate_state(1)[0])
             generator = torch.Generator().manual_seed(seed)
-            order = torch.randperm(self.length, generator=generator)
-        for index in order[self.skip :].tolist():
-            yield self.epoch, index
+            order = torch.randperm(self.length, generator=generator).numpy()
+        for step in range(self.skip, self.steps):
+            for places in self._parts(step):
+                yield [(self.epoch, index) for index in order[places].tolist()]
+
+    def _parts(self, step: int) -> Iterator[slice]:
+        """Give the places in the order that make up the batches of a step."""
+        end = min((step + 1) * self.step_size, self.length)
+        for start in range(step * self.step_size, end, self.part):
+            mine = slice(start + self.rank, min(start + self.part, end), self.count)
+            if mine.start < mine.stop:
+                yield mine
 
 
 class _Guarded(Dataset[Sample | UserError]):
@@ -69,7 +111,7 @@ class _Guarded(Dataset[Sample | UserError]):
     def __init__(self, dataset: Dataset[Sample]) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | UserError:
+    def __getitem__(self, key: Key) -> Sample | UserError:
         try:
             return self.dataset[key]
         except UserError as error:
@@ -83,17 +125,12 @@ Loader = DataLoader[Any]
 
 
 def make_loader(
-    dataset: Dataset[Sample],
-    sampler: EpochSampler,
-    batch_size: int,
-    workers: int,
-    pin_memory: bool = False,
+    dataset: Dataset[Sample], sampler: EpochBatches, workers: int, pin_memory: bool = False
 ) -> Loader:
     """Build a loader; read it through `batches`."""
     return DataLoader(
         _Guarded(dataset),
-        batch_size=batch_size,
-        sampler=sampler,
+        batch_sampler=sampler,
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=pin_memory,

@@ -15,6 +15,7 @@ from segkit.data.loader import Loader, batches, worker_errors
 from segkit.data.transforms import Normalize
 from segkit.evaluation.metrics import Scores, scores_of
 from segkit.hardware import Hardware
+from segkit.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def evaluate(
     num_classes: int,
     hardware: Hardware,
     on_batch: Callable[[int], None] = lambda images: None,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Predict every image of a loader at its own size and compare with the truth.
 
@@ -52,6 +54,7 @@ def evaluate(
         num_classes: of the model.
         hardware: where and how precisely to compute.
         on_batch: called with the number of images after each batch.
+        processes: whose loaders each have a part of the split; all get the whole result.
     """
     confusion = MulticlassConfusionMatrix(
         num_classes, ignore_index=IGNORE_INDEX, validate_args=False
@@ -69,7 +72,8 @@ def evaluate(
                 on_batch(sum(len(batch.names) for batch in groups))
     finally:
         model.train(was_training)
-    matrix = confusion.confmat.cpu()
+    matrix = processes.sum(confusion.confmat).cpu()
+    images = sum(processes.gather(images))
     return Evaluation(matrix, scores_of(matrix), images, time.perf_counter() - start)
 
 

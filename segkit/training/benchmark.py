@@ -16,6 +16,7 @@ from segkit.data import Batch, Card, batches
 from segkit.data.loader import worker_errors
 from segkit.hardware import Hardware
 from segkit.training.loop import Trainer
+from segkit.training.step import one_size
 
 ROUNDS = 3  # each speed is the median of so many, taken in turns
 SECONDS = 8.0  # of a round
@@ -50,7 +51,8 @@ def measure_data(config: Config, card: Card, hardware: Hardware) -> DataSpeed:
     model = config.model.model_copy(update={"encoder": encoder})
     with tempfile.TemporaryDirectory() as folder, worker_errors():
         config = config.model_copy(update={"model": model, "run_dir": f"{folder}/run"})
-        trainer = Trainer(config, card, hardware, resume=False)
+        trainer = Trainer(config, card, hardware)
+        trainer.step.begin_epoch(0)
         dataset = trainer.train_set
         indices = range(min(SAMPLES, len(dataset)))
         decoded = [dataset.read(index) for index in indices]
@@ -68,7 +70,7 @@ def measure_data(config: Config, card: Card, hardware: Hardware) -> DataSpeed:
             return len(indices)
 
         def step(groups: list[Batch]) -> int:
-            trainer.step(groups)
+            trainer.step([one_size(groups)])
             if hardware.device.type == "cuda":
                 torch.cuda.synchronize()
             return len(groups[0].names)

@@ -18,14 +18,18 @@ class RunConsole:
 
     Args:
         log: the file.
+        speaks: False for the processes of a run that keep silent.
     """
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, speaks: bool = True) -> None:
         self.log = log
-        self.console = Console(highlight=False, soft_wrap=True, emoji=False)
+        self.speaks = speaks
+        self.console = Console(highlight=False, soft_wrap=True, emoji=False, quiet=not speaks)
 
     def say(self, text: str) -> None:
         """Print a line and keep it."""
+        if not self.speaks:
+            return
         self.console.print(text, markup=False)
         with self.log.open("a", encoding="utf-8") as file:
             file.write(text + "\n")
@@ -40,7 +44,7 @@ class RunConsole:
             TextColumn("{task.fields[note]}"),
             console=self.console,
             transient=True,
-            disable=not self.console.is_terminal,
+            disable=not (self.speaks and self.console.is_terminal),
         )
         with bar:
             yield Ticker(self, bar, title, total, done)

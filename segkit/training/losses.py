@@ -25,7 +25,6 @@ __all__ = [
     "Loss",
     "LovaszSoftmax",
     "build_loss",
-    "cross_entropy",
     "mean_loss",
 ]
 
@@ -212,37 +211,3 @@ def _cross_entropies(
         label_smoothing=label_smoothing,
         reduction="none",
     )
-
-
-def cross_entropy(
-    logits: Tensor,
-    target: Tensor,
-    label_smoothing: float = 0.0,
-    class_weights: Tensor | None = None,
-) -> Tensor:
-    """Mean cross-entropy over the pixels that are not void, weighted; zero where all are void.
-
-    PyTorch's own mean is nan for a batch without a valid pixel (pytorch/pytorch#70348).
-
-    Args:
-        logits: of any floating type; computed in fp32.
-        target: class indices, 255 for void.
-        label_smoothing: share of the target spread evenly over the classes.
-        class_weights: fp32, one a class; the sum is divided by the weights of the targets.
-
-    Shape: `(N, num_classes, H, W)` and int64 `(N, H, W)` to a scalar.
-    """
-    total = F.cross_entropy(
-        logits.float(),
-        target,
-        weight=class_weights,
-        ignore_index=IGNORE_INDEX,
-        label_smoothing=label_smoothing,
-        reduction="sum",
-    )
-    if class_weights is None:
-        weight = (target != IGNORE_INDEX).sum()
-    else:
-        weight = F.pad(class_weights, (0, 256 - len(class_weights)))[target].sum()  # void weighs 0
-    some = weight > 0  # else smoothing may still have made a total, of classes nobody asked for
-    return total * some / torch.where(some, weight, torch.ones_like(weight))

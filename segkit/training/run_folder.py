@@ -16,15 +16,17 @@ from typing import Any
 
 import torch
 
-from segkit.checkpoint import BEST, LAST
+from segkit.checkpoint import BEST, LAST, PREVIOUS, load_checkpoint
 from segkit.config import Config, dump_config
 from segkit.errors import UserError
 from segkit.hardware import Hardware
+from segkit.processes import ALONE, Processes
 
 Row = dict[str, Any]
 TIMINGS = (
     "seconds_per_step",
     "images_per_second",
+    "waiting_share",
 )  # differ between equal runs, so metrics.csv has none
 
 
@@ -43,20 +45,37 @@ class RunFolder:
     def __init__(self, config: Config, resume: bool) -> None:
         self.path = Path(config.run_dir)
         self.last = self.path / "checkpoints" / LAST
+        self.previous = self.path / "checkpoints" / PREVIOUS
         self.best = self.path / "checkpoints" / BEST
         self.samples = self.path / "samples"
-        if self.last.exists() and not resume:
+        exists = self.last.exists() or self.previous.exists()
+        if exists and not resume:
             raise UserError(
                 f"{self.path} already holds a run; add --resume to go on with it, or start another "
                 "with --set run_dir=DIR"
             )
-        if resume and not self.last.exists():
+        if resume and not exists:
             raise UserError(f"nothing to resume: there is no {self.last}; leave out --resume")
         existing = next(p for p in [self.path, *self.path.resolve().parents] if p.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK):
             raise self._unwritable(f"{existing} is not a folder one may write to")
 
-    def create(self, config: Config, hardware: Hardware) -> None:
+    def find_last(self, notes: list[str]) -> Path:
+        """Give the last checkpoint that is whole; a note says where that is the one before.
+
+        Raises:
+            UserError: neither can be read.
+        """
+        try:
+            load_checkpoint(self.last)
+        except UserError as error:
+            if not self.previous.exists():
+                raise
+            notes.append(f"WARNING: {error}; going on from {self.previous} instead")
+            return self.previous
+        return self.last
+
+    def create(self, config: Config, hardware: Hardware, processes: Processes = ALONE) -> None:
         """Make the folder and write the resolved config and the environment into it.
 
         Raises:
@@ -68,7 +87,7 @@ class RunFolder:
         except OSError as error:
             raise self._unwritable(str(error)) from error
         self._write("config.yaml", dump_config(config))
-        self._write("env.json", json.dumps(environment(hardware), indent=2) + "\n")
+        self._write("env.json", json.dumps(environment(hardware, processes), indent=2) + "\n")
 
     def _unwritable(self, reason: str) -> UserError:
         return UserError(
@@ -96,7 +115,13 @@ class RunFolder:
             raise UserError(f"cannot write {self.path / name}: {error}") from error
 
 
-def environment(hardware: Hardware) -> dict[str, Any]:
+def holds_run(config: Config) -> bool:
+    """Tell whether the run folder has a checkpoint to go on from."""
+    folder = Path(config.run_dir) / "checkpoints"
+    return (folder / LAST).exists() or (folder / PREVIOUS).exists()
+
+
+def environment(hardware: Hardware, processes: Processes = ALONE) -> dict[str, Any]:
     """Describe what a run's outcome may depend on besides its config."""
     packages = ("segkit", "torch", "torchvision", "albumentations", "numpy", "torchmetrics")
     return {
@@ -106,6 +131,7 @@ def environment(hardware: Hardware) -> dict[str, Any]:
         "packages": {name: version(name) for name in packages},
         "device": str(hardware),
         "threads": torch.get_num_threads(),
+        "processes": processes.count,
         "git_commit": _git_commit(),
     }
 

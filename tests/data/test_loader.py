@@ -14,7 +14,7 @@ from PIL import Image
 from segkit.data import loader as loader_module
 from segkit.data.card import load_card
 from segkit.data.dataset import Sample, SegmentationDataset
-from segkit.data.loader import EpochSampler, batches, make_loader, worker_errors
+from segkit.data.loader import EpochBatches, batches, make_loader, worker_errors
 from segkit.errors import UserError
 
 CHAIN = [
@@ -53,8 +53,8 @@ def augmented(tiny_set, seed=0):
 
 
 def stream(dataset, workers, epochs=(0, 1, 2), batch_size=4, context=None, seed=0):
-    sampler = EpochSampler(len(dataset), seed)
-    loader = make_loader(dataset, sampler, batch_size, workers)
+    sampler = EpochBatches(len(dataset), batch_size, seed=seed)
+    loader = make_loader(dataset, sampler, workers)
     if context:
         loader.multiprocessing_context = context
     read = []
@@ -108,9 +108,9 @@ def test_an_epoch_read_alone_is_the_same_as_in_a_row(tiny_set):
 def test_skipping_goes_on_exactly_where_it_was_cut(tiny_set, steps, workers):
     dataset = augmented(tiny_set)
     [whole] = stream(dataset, 0, epochs=(3,), batch_size=2)
-    sampler = EpochSampler(len(dataset))
-    sampler.epoch, sampler.skip = 3, 2 * steps
-    loader = make_loader(dataset, sampler, 2, workers)
+    sampler = EpochBatches(len(dataset), 2)
+    sampler.epoch, sampler.skip = 3, steps
+    loader = make_loader(dataset, sampler, workers)
     rest = [batch for groups in batches(loader) for batch in groups]
     assert len(loader) == len(rest) == 3 - steps
     assert_same([rest], [whole[steps:]])
@@ -118,10 +118,10 @@ def test_skipping_goes_on_exactly_where_it_was_cut(tiny_set, steps, workers):
 
 @pytest.mark.parametrize("length", [1, 7, 1000])
 def test_a_shuffled_epoch_has_every_sample_once(length):
-    sampler = EpochSampler(length, seed=4)
+    sampler = EpochBatches(length, 4, seed=4)
     orders = []
     for sampler.epoch in range(3):
-        keys = list(sampler)
+        keys = [key for batch in sampler for key in batch]
         assert {epoch for epoch, _ in keys} == {sampler.epoch}
         orders.append([index for _, index in keys])
         assert sorted(orders[-1]) == list(range(length))
@@ -131,21 +131,52 @@ def test_a_shuffled_epoch_has_every_sample_once(length):
 
 
 def test_without_shuffling_the_order_is_that_of_the_set():
-    assert list(EpochSampler(4, shuffle=False)) == [(0, 0), (0, 1), (0, 2), (0, 3)]
+    assert list(EpochBatches(4, 3, shuffle=False)) == [[(0, 0), (0, 1), (0, 2)], [(0, 3)]]
 
 
 def test_the_order_does_not_depend_on_the_global_seed():
     orders = []
     for seed in range(3):
         torch.manual_seed(seed)
-        orders.append(list(EpochSampler(50, seed=1)))
+        orders.append(list(EpochBatches(50, 8, seed=1)))
     assert orders[0] == orders[1] == orders[2]
+
+
+@pytest.mark.parametrize("length", [5, 7, 8, 9, 24, 25])
+@pytest.mark.parametrize(
+    ("batch_size", "count", "accumulate"), [(8, 1, 1), (4, 2, 1), (4, 1, 2), (2, 2, 2), (1, 3, 2)]
+)
+def test_a_step_has_the_same_samples_however_it_is_cut(length, batch_size, count, accumulate):
+    """Against the order of one process, cut into steps by hand; samples are shared out evenly."""
+    size = batch_size * count * accumulate
+    order = [index for [(_, index)] in EpochBatches(length, 1, seed=3)]
+    expected = [sorted(order[start : start + size]) for start in range(0, length, size)]
+    parts = [
+        EpochBatches(length, batch_size, seed=3, rank=rank, count=count, accumulate=accumulate)
+        for rank in range(count)
+    ]
+    for skip in range(len(expected)):
+        steps = [[] for _ in expected[skip:]]
+        for part in parts:
+            part.skip = skip
+            assert part.steps == len(expected)
+            assert part.step_size == size
+            batches_read = iter(part)
+            for step, members in enumerate(steps, start=skip):
+                mine = [next(batches_read) for _ in range(part.batches_in(step))]
+                assert all(1 <= len(batch) <= batch_size for batch in mine)
+                members += [index for batch in mine for _, index in batch]
+            assert list(batches_read) == []
+            assert len(part) == sum(part.batches_in(step) for step in range(skip, part.steps))
+        assert [sorted(members) for members in steps] == expected[skip:]
+    shares = [sum(len(batch) for batch in part) for part in parts]
+    assert max(shares) - min(shares) <= accumulate
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loading_draws_no_global_random_numbers(workers):
     """Else dropout would differ with the number of workers, and after going on mid-epoch."""
-    loader = make_loader(Squares(4, 4), EpochSampler(2), 1, workers)
+    loader = make_loader(Squares(4, 4), EpochBatches(2, 1), workers)
     before = torch.get_rng_state()
     for _ in range(2):
         list(batches(loader))
@@ -166,7 +197,7 @@ def read_until_error(loader):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_users_mistake_arrives_as_itself(workers):
-    loader = make_loader(Squares(4, 4, 0, 4), EpochSampler(4, shuffle=False), 2, workers)
+    loader = make_loader(Squares(4, 4, 0, 4), EpochBatches(4, 2, shuffle=False), workers)
     read, error = read_until_error(loader)
     assert read == [["image 0", "image 1"]]
     assert type(error) is UserError
@@ -178,7 +209,7 @@ def test_unknown_labels_arrive_as_themselves(tiny_set, workers):
     mask = Image.fromarray(np.full((40, 48), 77, np.uint8))
     mask.save(tiny_set.root / "train/masks/train_2.png")
     dataset = SegmentationDataset(load_card(tiny_set.card), "train")
-    _, error = read_until_error(make_loader(dataset, EpochSampler(6), 2, workers))
+    _, error = read_until_error(make_loader(dataset, EpochBatches(6, 2), workers))
     assert isinstance(error, UserError)
     assert "train_2.png" in str(error)
     assert "77 (100.0% of the pixels)" in str(error)
@@ -186,7 +217,7 @@ def test_unknown_labels_arrive_as_themselves(tiny_set, workers):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_our_own_mistakes_are_not_hidden(workers):
-    loader = make_loader(Squares(4, -1), EpochSampler(2, shuffle=False), 2, workers)
+    loader = make_loader(Squares(4, -1), EpochBatches(2, 2, shuffle=False), workers)
     _, error = read_until_error(loader)
     assert isinstance(error, ZeroDivisionError)
 
@@ -220,7 +251,7 @@ def _short_wait(monkeypatch):
 @pytest.mark.usefixtures("_short_wait")
 def test_a_worker_that_is_killed_or_stuck_ends_in_a_sentence(monkeypatch, deed, workers):
     monkeypatch.setattr(loader_module, "WORKER_TIMEOUT_S", 2)
-    loader = make_loader(Fatal(deed), EpochSampler(6, shuffle=False), 1, workers)
+    loader = make_loader(Fatal(deed), EpochBatches(6, 1, shuffle=False), workers)
     start = time.monotonic()
     names, error = read_until_error(loader)
     assert time.monotonic() - start < 8
@@ -234,7 +265,7 @@ def test_a_worker_that_is_killed_or_stuck_ends_in_a_sentence(monkeypatch, deed, 
 @pytest.mark.parametrize("end", [ConnectionResetError(104, "reset by peer"), EOFError()])
 def test_a_worker_that_dies_while_its_batch_is_fetched_ends_in_a_sentence(end):
     def loader():
-        yield next(batches(make_loader(Squares(4), EpochSampler(1), 1, 0)))
+        yield next(batches(make_loader(Squares(4), EpochBatches(1, 1), 0)))
         raise end
 
     names, error = read_until_error(loader())
@@ -247,11 +278,11 @@ def test_a_worker_that_dies_while_its_batch_is_fetched_ends_in_a_sentence(end):
 def test_a_dead_worker_is_told_once_and_the_next_loader_listens_again():
     """Torch would raise for it again when its end is signalled, in the midst of anything."""
     for _ in range(2):
-        loader = make_loader(Fatal("SIGKILL"), EpochSampler(6, shuffle=False), 1, 2)
+        loader = make_loader(Fatal("SIGKILL"), EpochBatches(6, 1, shuffle=False), 2)
         _, error = read_until_error(loader)
         assert "loading stopped" in str(error)
         assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
-        make_loader(Squares(4), EpochSampler(1), 1, 1)._get_iterator()
+        make_loader(Squares(4), EpochBatches(1, 1), 1)._get_iterator()
         assert callable(signal.getsignal(signal.SIGCHLD))
 
 
@@ -277,12 +308,12 @@ def test_a_worker_has_one_thread_and_the_parent_keeps_its_own(monkeypatch, conte
     torch.set_num_threads(2)
     cv2.setNumThreads(2)
     try:
-        loader = make_loader(Threads(), EpochSampler(2), 1, 1)
+        loader = make_loader(Threads(), EpochBatches(2, 1), 1)
         loader.multiprocessing_context = context
         counts = [batch.masks[0, 0].tolist() for [batch] in batches(loader)]
         assert counts == [[1, 1]] * 2
         assert (torch.get_num_threads(), cv2.getNumThreads()) == (2, 2)
-        list(batches(make_loader(Threads(), EpochSampler(2), 1, 0)))
+        list(batches(make_loader(Threads(), EpochBatches(2, 1), 0)))
         assert (torch.get_num_threads(), cv2.getNumThreads()) == (2, 2)
     finally:
         torch.set_num_threads(before[0])
@@ -291,7 +322,7 @@ def test_a_worker_has_one_thread_and_the_parent_keeps_its_own(monkeypatch, conte
 
 def test_images_of_several_sizes_come_as_one_batch_a_size():
     sizes = (4, 6, 4, 8, 6, 4)
-    loader = make_loader(Squares(*sizes), EpochSampler(6, shuffle=False), 5, 0)
+    loader = make_loader(Squares(*sizes), EpochBatches(6, 5, shuffle=False), 0)
     first, last = list(batches(loader))
     assert [batch.names for batch in first] == [
         ["image 0", "image 2"],
@@ -314,13 +345,13 @@ def test_turned_images_are_of_another_size():
             turned = key[1] % 2 == 1
             return Sample(sample.image.mT, sample.mask.mT, sample.name) if turned else sample
 
-    loader = make_loader(Turned(4, 4, 4), EpochSampler(3, shuffle=False), 3, 0)
+    loader = make_loader(Turned(4, 4, 4), EpochBatches(3, 3, shuffle=False), 0)
     [[wide, tall]] = list(batches(loader))
     assert wide.masks.shape == (2, 4, 8)
     assert tall.masks.shape == (1, 8, 4)
 
 
 def test_the_last_batch_may_be_of_one():
-    loader = make_loader(Squares(4, 4, 4, 4, 4), EpochSampler(5, shuffle=False), 2, 0)
+    loader = make_loader(Squares(4, 4, 4, 4, 4), EpochBatches(5, 2, shuffle=False), 0)
     assert len(loader) == 3
     assert [len(batch.names) for [batch] in batches(loader)] == [2, 2, 1]

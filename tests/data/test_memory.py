@@ -8,7 +8,7 @@ from PIL import Image
 from segkit.data import memory
 from segkit.data.card import load_card
 from segkit.data.dataset import SegmentationDataset
-from segkit.data.loader import EpochSampler, batches, make_loader
+from segkit.data.loader import EpochBatches, batches, make_loader
 from segkit.data.memory import SharedCache, free_memory
 from segkit.errors import UserError
 
@@ -63,9 +63,9 @@ def assert_same(left, right):
 )
 def test_files_are_read_once_in_all_and_samples_are_the_same(tiny_set, workers, context, deep):
     many_sizes(tiny_set, deep)
-    expected = read(make_loader(open_split(tiny_set, "none", deep=deep), EpochSampler(6), 2, 0))
+    expected = read(make_loader(open_split(tiny_set, "none", deep=deep), EpochBatches(6, 2), 0))
     dataset = open_split(tiny_set, deep=deep)
-    loader = make_loader(dataset, EpochSampler(6), 2, workers)
+    loader = make_loader(dataset, EpochBatches(6, 2), workers)
     if context:
         loader.multiprocessing_context = context
     assert_same(read(loader), expected)
@@ -73,7 +73,7 @@ def test_files_are_read_once_in_all_and_samples_are_the_same(tiny_set, workers, 
     remove_files(tiny_set)
     loader.sampler.epoch = 1  # in another order, so each worker needs what another has read
     assert_same(read(loader), expected)
-    assert_same(read(make_loader(dataset, EpochSampler(6), 3, 0)), expected)
+    assert_same(read(make_loader(dataset, EpochBatches(6, 3), 0)), expected)
 
 
 def test_augmentation_goes_on_and_does_not_touch_what_is_kept(tiny_set):

@@ -7,7 +7,7 @@ from sklearn.metrics import confusion_matrix
 from torch import nn
 
 from segkit.data.dataset import Sample
-from segkit.data.loader import EpochSampler, make_loader
+from segkit.data.loader import EpochBatches, make_loader
 from segkit.data.transforms import Normalize
 from segkit.errors import UserError
 from segkit.evaluation.evaluate import evaluate, predict
@@ -63,7 +63,7 @@ class Scenes(torch.utils.data.Dataset):
 
 
 def judge(dataset, batch_size, workers=0, shuffle=False, model=None, **options):
-    loader = make_loader(dataset, EpochSampler(len(dataset), shuffle=shuffle), batch_size, workers)
+    loader = make_loader(dataset, EpochBatches(len(dataset), batch_size, shuffle=shuffle), workers)
     return evaluate(model or Painted(), loader, PLAIN, CLASSES, CPU, **options)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from segkit.config import load_config
 from segkit.data import browse as sheets
 from segkit.data import build_dataset, load_card
-from segkit.data.loader import EpochSampler
+from segkit.data.loader import EpochBatches
 
 AUGMENT = [
     {"RandomCrop": {"height": 32, "width": 40}},
@@ -44,7 +44,7 @@ def test_the_sheet_shows_what_the_network_sees(tiny_config, browse, drawn, tmp_p
     assert browse(path, "--count", 5, "--out", sheet) == 0
     config = load_config(path)
     dataset = build_dataset(config, load_card(config.data.card), "train", augment=True)
-    keys = list(EpochSampler(len(dataset), config.seed))[:5]  # as training's first epoch
+    keys = next(iter(EpochBatches(len(dataset), 5, seed=config.seed)))  # as training's first epoch
     assert len(drawn) == 5
     assert keys != [(0, index) for index in range(5)]  # in its order
     for (epoch, index), sample in zip(keys, drawn, strict=True):
@@ -60,11 +60,11 @@ def test_the_sheet_shows_what_the_network_sees(tiny_config, browse, drawn, tmp_p
 def test_the_samples_are_those_of_trainings_first_batches(
     tiny_config, browse, drawn, train, monkeypatch, tmp_path
 ):
-    from segkit.training.loop import Trainer
+    from segkit.training.step import Step
 
     seen = []
-    step = Trainer.step
-    monkeypatch.setattr(Trainer, "step", lambda self, g: (seen.extend(g), step(self, g))[1])
+    step = Step.__call__
+    monkeypatch.setattr(Step, "__call__", lambda self, g: (seen.extend(g), step(self, g))[1])
     path = tiny_config({"data.train_transforms": AUGMENT, "train.epochs": 1})
     assert browse(path, "--out", tmp_path / "sheet.png") == 0
     assert train(path) == 0

@@ -1,0 +1,188 @@
+"""One optimiser step: the gradient of a global batch, whoever computed which part of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
+
+from segkit.config import Config
+from segkit.data import Batch
+from segkit.data.labels import IGNORE_INDEX
+from segkit.data.transforms import Normalize
+from segkit.errors import UserError
+from segkit.hardware import Hardware
+from segkit.processes import Processes
+from segkit.training.loss_base import mean_loss
+from segkit.training.losses import build_loss
+from segkit.training.state import TrainingState
+
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.SyncBatchNorm)
+
+
+class NonFinite(Exception):
+    """Loss or gradient are not finite, once more than is tolerated."""
+
+
+class Step:
+    """Takes optimiser steps.
+
+    The loss of a step is that of its global batch: sums over the batches of all processes, divided
+    by weights that are known from the masks beforehand. So it does not matter how the global batch
+    is cut, but for batch norm.
+
+    Args:
+        state: to change.
+        config: the experiment.
+        hardware: to compute on.
+        processes: which share the step.
+        normalize: on the hardware's device.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        config: Config,
+        hardware: Hardware,
+        processes: Processes,
+        normalize: Normalize,
+    ) -> None:
+        self.state = state
+        self.config = config
+        self.hardware = hardware
+        self.processes = processes
+        self.normalize = normalize
+        self.loss = build_loss(config.train.loss).to(hardware.device)
+        self.parameters = [p for p in state.model.parameters() if p.requires_grad]
+        self.network: Any = None  # the model as it is called: in DDP, compiled
+        self.frozen: bool | None = None
+        self.nonfinite = 0  # steps in a row
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set training mode, and freeze or thaw the encoder as configured."""
+        model, train = self.state.model, self.config.train
+        model.train()
+        frozen = epoch < train.freeze_encoder_epochs
+        if frozen != self.frozen:
+            self.frozen = frozen
+            encoder = set(model.encoder.parameters())
+            for parameter in self.parameters:
+                parameter.requires_grad_(not (frozen and parameter in encoder))
+            self.network = self._wrap(model)
+        if frozen or train.freeze_norm:
+            for module in model.encoder.modules():
+                if isinstance(module, NORMS):
+                    module.eval()
+
+    def _wrap(self, model: nn.Module) -> Any:
+        """Have gradients averaged over the processes, and the model compiled."""
+        network: Any = torch.compile(model) if self.config.compile else model
+        if self.processes.count == 1:
+            return network
+        device = self.hardware.device
+        with warnings.catch_warnings():
+            # it shall be called forward_sync_buffers, which torch 2.4 does not know
+            warnings.simplefilter("ignore", FutureWarning)
+            return DistributedDataParallel(
+                network,
+                device_ids=[device.index] if device.type == "cuda" else None,
+                broadcast_buffers=False,  # see TrainingState.share_buffers
+            )
+
+    def __call__(self, batches: Sequence[Batch]) -> Tensor:
+        """Take a step; gives the loss of this process' part, on the device.
+
+        Args:
+            batches: of this process, one at least; a void one where it has none.
+
+        Raises:
+            NonFinite: the weights are as they were before.
+        """
+        state = self.state
+        loads = [self._load(batch) for batch in batches]
+        weights = torch.stack([self.loss.weights(target) for _, target in loads]).sum(0)
+        self.processes.sum(weights)
+        state.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.hardware.device)
+        for number, (pixels, target) in enumerate(loads):
+            with self._synchronising(number == len(loads) - 1), self.hardware.autocast():
+                logits = self.network(pixels)
+                with torch.autocast(self.hardware.device.type, enabled=False):
+                    loss = mean_loss(self.loss(logits, target), weights)
+                # DDP takes the mean over the processes, but the parts of a loss add up
+                state.scaler.scale(loss * self.processes.count).backward()
+            total += loss.detach()
+        state.scaler.unscale_(state.optimizer)
+        limit = self.config.train.clip_norm
+        norm = clip_grad_norm_(self._with_gradient(), limit or float("inf"))
+        if self._is_sound(total, norm):
+            state.scaler.step(state.optimizer)
+            state.update_average()
+        state.scaler.update()
+        state.schedule.step()
+        return total
+
+    def _load(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        pixels = self.normalize(self.hardware.load(batch.images))
+        return pixels, batch.masks.to(self.hardware.device, non_blocking=True).long()
+
+    def _synchronising(self, last: bool) -> AbstractContextManager[None]:
+        """Exchange gradients with the last batch of a step alone."""
+        if last or not isinstance(self.network, DistributedDataParallel):
+            return nullcontext()
+        context: AbstractContextManager[None] = self.network.no_sync()
+        return context
+
+    def _with_gradient(self) -> Iterable[Tensor]:
+        return [p for p in self.parameters if p.grad is not None]
+
+    def _is_sound(self, loss: Tensor, norm: Tensor) -> bool:
+        """Tell whether the step may be taken; all processes come to the same answer."""
+        scaler = self.state.scaler
+        # with fp16, gradients overflow now and then, and the scaler passes over such steps itself
+        overflow = scaler.is_enabled() and scaler.get_scale() > 1
+        bad = (~torch.isfinite(loss)).float()
+        if not overflow:
+            bad = bad + (~torch.isfinite(norm)).float()
+        if self.processes.sum(bad) == 0:
+            self.nonfinite = 0
+            return True
+        self.nonfinite += 1
+        if self.nonfinite > self.config.train.skip_nonfinite:
+            raise NonFinite
+        self.state.optimizer.zero_grad(set_to_none=True)
+        return False
+
+    @torch.no_grad()
+    def largest_logit(self, batches: Sequence[Batch]) -> float:
+        """Compute the largest absolute logit of batches; nan if one is nan."""
+        with self.hardware.autocast():
+            logits = [self.state.model(self._load(batch)[0]) for batch in batches]
+        return max(float(one.float().abs().max()) for one in logits)
+
+
+def one_size(groups: Sequence[Batch]) -> Batch:
+    """Give the batch, if all its images are of one size.
+
+    Raises:
+        UserError: they are not.
+    """
+    if len(groups) > 1:
+        sizes = " and ".join(str(tuple(g.masks.shape[-2:])) for g in groups[:2])
+        raise UserError(
+            f"training images of one batch differ in size, e.g. {sizes}; end "
+            "data.train_transforms with a RandomCrop (pad_if_needed: true) or a Resize"
+        )
+    return groups[0]
+
+
+def void_like(batch: Batch) -> Batch:
+    """Make a batch that weighs nothing, for a process without samples in a step."""
+    masks = torch.full_like(batch.masks[:1], IGNORE_INDEX)
+    return Batch(batch.images[:1], masks, ["(none)"])

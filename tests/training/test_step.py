@@ -1,0 +1,236 @@
+"""One optimiser step: the same gradient however its batch is cut, and what is not finite."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing
+from torch import nn
+
+from segkit.config import load_config
+from segkit.data import Batch, load_card
+from segkit.data.loader import EpochBatches
+from segkit.data.transforms import build_normalize
+from segkit.hardware import choose_hardware
+from segkit.processes import ALONE, join_processes
+from segkit.training.state import TrainingState
+from segkit.training.step import NonFinite, Step, void_like
+
+LOSSES = {
+    "cross_entropy": {"name": "cross_entropy", "label_smoothing": 0.1},
+    "weighted": {"name": "cross_entropy", "class_weights": [0.3, 1.0, 4.0]},
+    "cross_entropy_dice": {"name": "cross_entropy_dice"},
+    "ohem": {"name": "ohem"},
+}
+PLAIN = {  # batch norm would see how a batch is cut
+    "model.encoder": {"name": "vgg11", "width": 0.125},
+    "model.decoder": {"name": "unet", "widths": [8, 8, 8, 8], "norm": "group"},
+    "train.optimizer": {"name": "sgd", "lr": 0.1},
+}
+
+
+def build(path, processes=ALONE, length=8, **train):
+    """A step on a fresh model, in float64 so that nothing but the sums could differ."""
+    config = load_config(path, [f"train.{key}={value}" for key, value in train.items()])
+    hardware = choose_hardware("cpu", "fp32")
+    sampler = EpochBatches(length, 2)
+    card = load_card(config.data.card)
+    state = TrainingState(config, card, hardware, sampler, load_weights=True, processes=processes)
+    state.model.double()
+    if state.average is not None:
+        state.average.double()
+    step = Step(state, config, hardware, processes, build_normalize(config).double())
+    step.loss.double()
+    step.begin_epoch(0)
+    return step
+
+
+def samples(count=8):
+    """Images of noise, of which the last few are mostly void."""
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(0, 256, (count, 3, 24, 32), dtype=torch.uint8, generator=generator)
+    masks = torch.randint(0, 3, (count, 24, 32), dtype=torch.uint8, generator=generator)
+    for index in range(count):
+        masks[index, : 3 * index] = 255
+    return Batch(images, masks, [f"image {index}" for index in range(count)])
+
+
+def cut(batch, *sizes):
+    parts = zip(*(part.split(sizes) for part in batch[:2]), strict=True)
+    return [Batch(images, masks, ["part"]) for images, masks in parts]
+
+
+def gradients(step, parts):
+    loss = step(parts)
+    return loss, {name: p.grad.clone() for name, p in step.state.model.named_parameters()}
+
+
+def assert_close(left, right):
+    for name, gradient in left.items():
+        scale = gradient.abs().max()
+        assert (gradient - right[name]).abs().max() <= 1e-6 * scale, name
+    assert max(gradient.abs().max() for gradient in left.values()) > 1e-4
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_accumulated_batches_give_the_gradient_of_the_whole(tiny_config, loss):
+    path = tiny_config({**PLAIN, "train.loss": LOSSES[loss]})
+    whole, expected = gradients(build(path), [samples()])
+    for sizes in ((4, 4), (1, 2, 5)):
+        total, parts = gradients(build(path), cut(samples(), *sizes))
+        assert total.item() == pytest.approx(whole.item(), rel=1e-9)
+        assert_close(expected, parts)
+
+
+def two_processes(rank, path, port, folder):
+    import os
+
+    torch.set_num_threads(1)
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    with join_processes(torch.device("cpu")) as processes:
+        step = build(path, processes)
+        first = cut(samples(), 4, 4)[rank : rank + 1]
+        uneven = cut(samples(), 3, 3, 2)
+        mine = [uneven[0], uneven[1]] if rank == 0 else [uneven[2]]
+        alone = [samples()] if rank == 0 else [void_like(samples())]
+        found = {}
+        for name, parts in (("halves", first), ("uneven", mine), ("one has none", alone)):
+            before = copy.deepcopy(step.state.model.state_dict())
+            loss, grads = gradients(step, parts)
+            found[name] = (float(processes.sum(loss.clone())), grads)
+            step.state.model.load_state_dict(before)
+        torch.save(found, Path(folder, f"{rank}.pt"))
+
+
+@pytest.mark.parametrize("loss", ["weighted", "cross_entropy_dice"])
+def test_processes_give_the_gradient_of_one(tiny_config, tmp_path, free_port, loss):
+    path = tiny_config({**PLAIN, "train.loss": LOSSES[loss]})
+    whole, expected = gradients(build(path), [samples()])
+    arguments = (path, free_port, str(tmp_path))
+    torch.multiprocessing.spawn(two_processes, arguments, nprocs=2)
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for total, grads in found.values():
+            assert total == pytest.approx(whole.item(), rel=1e-9)
+            assert_close(expected, grads)
+
+
+def test_the_gradient_is_clipped_as_a_whole(tiny_config):
+    path = tiny_config(PLAIN)
+    _, free = gradients(build(path), [samples()])
+    _, clipped = gradients(build(path, clip_norm=0.01), [samples()])
+    norm = torch.stack([g.square().sum() for g in free.values()]).sum().sqrt()
+    assert norm > 0.02
+    for name, gradient in free.items():
+        assert torch.allclose(clipped[name], gradient * 0.01 / norm, rtol=1e-4)
+
+
+def test_an_all_void_batch_changes_nothing(tiny_config):
+    step = build(tiny_config(PLAIN))
+    before = copy.deepcopy(step.state.model.state_dict())
+    assert step([void_like(samples())]).item() == 0
+    for name, value in step.state.model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def poison(step):
+    next(p for p in step.state.model.decoder.parameters()).data[0] = float("nan")
+
+
+def test_what_is_not_finite_is_refused_and_changes_nothing(tiny_config):
+    step = build(tiny_config(PLAIN))
+    poison(step)
+    before = copy.deepcopy(step.state.model.state_dict())
+    with pytest.raises(NonFinite):
+        step([samples()])
+    for name, value in step.state.model.state_dict().items():
+        assert torch.equal(value.nan_to_num(7), before[name].nan_to_num(7))
+
+
+def test_so_many_steps_in_a_row_may_be_passed_over(tiny_config):
+    step = build(tiny_config(PLAIN), skip_nonfinite=2)
+    sound = copy.deepcopy(step.state.model.state_dict())
+    poison(step)
+    step([samples()])
+    step([samples()])
+    step.state.model.load_state_dict(sound)
+    step([samples()])  # a good one, and counting starts anew
+    poison(step)
+    step([samples()])
+    step([samples()])
+    with pytest.raises(NonFinite):
+        step([samples()])
+
+
+def test_a_frozen_encoder_keeps_its_weights_and_statistics_and_thaws(tiny_config):
+    config = tiny_config({"train.optimizer": {"name": "adamw", "lr": 0.01}})
+    step = build(config, freeze_encoder_epochs=1)
+    encoder = step.state.model.encoder
+    for epoch, moves in ((0, False), (1, True)):
+        before = copy.deepcopy(encoder.state_dict())
+        step.begin_epoch(epoch)
+        step([samples()])
+        after = encoder.state_dict()
+        changed = {name for name in after if not torch.equal(before[name], after[name])}
+        assert bool(changed) == moves
+        assert any("running_mean" in name for name in changed) == moves
+    assert all(p.requires_grad for p in encoder.parameters())
+
+
+def test_frozen_norms_keep_their_statistics_alone(tiny_config):
+    step = build(tiny_config(), freeze_norm=True)
+    before = copy.deepcopy(step.state.model.state_dict())
+    step([samples()])
+    after = step.state.model.state_dict()
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    assert any(name.startswith("encoder") and name.endswith("weight") for name in changed)
+    statistics = {name for name in changed if "running" in name}
+    assert statistics
+    assert all(name.startswith("decoder") for name in statistics)
+
+
+def test_the_running_average_follows_by_hand(tiny_config):
+    step = build(tiny_config(PLAIN), ema=0.3)
+    expected = None
+    for number in range(4):
+        step([samples()])
+        weights = step.state.model.state_dict()
+        if expected is None:
+            expected = copy.deepcopy(weights)
+            continue
+        decay = min(0.3, (1 + number) / (10 + number))
+        expected = {k: decay * expected[k] + (1 - decay) * weights[k] for k in weights}
+    judged = step.state.judged.state_dict()
+    for name, value in expected.items():
+        assert torch.allclose(judged[name], value, rtol=1e-9, atol=1e-12)
+
+
+def test_the_average_takes_batch_norm_statistics_as_they_are(tiny_config):
+    step = build(tiny_config(), ema=0.9)
+    for _ in range(3):
+        step([samples()])
+    own, judged = step.state.model.state_dict(), step.state.judged.state_dict()
+    names = [name for name in own if "running" in name]
+    assert names
+    assert all(torch.equal(own[name], judged[name]) for name in names)
+
+
+def test_the_compiled_model_shares_its_weights(tiny_config, monkeypatch):
+    calls = []
+
+    def compile(model):
+        calls.append(model)
+        return nn.Sequential(model)
+
+    monkeypatch.setattr(torch, "compile", compile)
+    path = tiny_config({**PLAIN, "compile": True})
+    _, compiled = gradients(build(path), [samples()])
+    _, plain = gradients(build(tiny_config(PLAIN)), [samples()])
+    assert len(calls) == 1
+    assert_close(plain, compiled)
