@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from segkit.config import Config
 from segkit.data.card import Card
 from segkit.data.dataset import SegmentationDataset
+from segkit.data.parallel import in_parallel
 from segkit.data.remember import remembered, state_of
-from segkit.data.survey import Survey, in_threads, survey
+from segkit.data.survey import Survey, survey
 from segkit.errors import UserError
 
 
@@ -111,7 +112,7 @@ def _channel_statistics(dataset: SegmentationDataset) -> tuple[list[float], list
         return np.stack([ones, pixels.sum(0), np.square(pixels).sum(0)])
 
     total = np.zeros((3, dataset.channels))
-    for one in in_threads(sums, len(dataset)):
+    for one in in_parallel(sums, len(dataset)):
         total += one
     mean = total[1] / total[0]
     std = np.sqrt(np.maximum(total[2] / total[0] - mean**2, 0))

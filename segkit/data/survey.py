@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segkit.data.dataset import SegmentationDataset, check_sizes
 from segkit.data.labels import IGNORE_INDEX
+from segkit.data.parallel import in_parallel
 from segkit.data.raster import raster_size
 from segkit.data.remember import remembered, state_of
 from segkit.errors import UserError
-
-AT_ONCE = 64  # samples handed to a thread; a split may have 100,000
-T = TypeVar("T")
 
 
 class Survey(NamedTuple):
@@ -60,7 +55,7 @@ def _survey(dataset: SegmentationDataset) -> Survey:
     classes = dataset.card.num_classes
     pixels, pixels_of_images, images = (np.zeros(classes, np.int64) for _ in range(3))
     void, problems = 0, []
-    for found in in_threads(lambda index: _look(dataset, index), len(dataset)):
+    for found in in_parallel(lambda index: _look(dataset, index), len(dataset)):
         if isinstance(found, str):
             problems.append(found)
             continue
@@ -85,14 +80,3 @@ def _look(dataset: SegmentationDataset, index: int) -> NDArray[np.int64] | str:
     except UserError as error:
         return str(error)
     return np.bincount(mask.ravel(), minlength=256)
-
-
-def in_threads(function: Callable[[int], T], count: int) -> Iterator[T]:
-    """Call a function with 0 to count - 1, several at a time, and give the results in order."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-
-        def some(start: int) -> list[T]:
-            return [function(index) for index in range(start, min(start + AT_ONCE, count))]
-
-        for results in pool.map(some, range(0, count, AT_ONCE)):
-            yield from results

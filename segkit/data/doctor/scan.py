@@ -15,7 +15,7 @@ from segkit.data.doctor.shift import edge_correlation
 from segkit.data.images import Pixels, read_image
 from segkit.data.labels import IGNORE_INDEX, LabelMap, UnknownLabels
 from segkit.data.pairs import Listing, Pair, Pairs, list_files
-from segkit.data.survey import in_threads
+from segkit.data.parallel import in_parallel
 from segkit.errors import UserError
 
 SHIFT_SAMPLES = 400  # pairs of a split whose edges are compared; more add little certainty
@@ -108,11 +108,11 @@ def scan(
         def look(index: int, pairs: Pairs = pairs, every: int = every) -> Facts:
             pair = pairs[index]
             known = seen.get((pair.image, pair.mask))
-            found = known or _look(pair, card, labels, channels, edges=index % every == 0)
-            on_pair()
-            return found
+            return known or _look(pair, card, labels, channels, edges=index % every == 0)
 
-        split.facts = list(in_threads(look, len(pairs)))
+        for facts in in_parallel(look, len(pairs)):
+            split.facts.append(facts)
+            on_pair()
         seen.update({(p.image, p.mask): f for p, f in zip(pairs, split.facts, strict=True)})
 
 
