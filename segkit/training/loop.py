@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -361,5 +362,10 @@ def _look_at_data(config: Config, card: Card) -> None:
         build_dataset(config, card, config.data.train_split, augment=True),
         build_dataset(config, card, config.data.val_split, augment=False),
     ]
-    for dataset in sets:
-        survey(dataset)
+    try:
+        for dataset in sets:
+            survey(dataset)
+    except UserError as error:
+        command = ["python", "tools/check_data.py", config.data.card]
+        command += ["--set", f"root={config.data.root}"] if config.data.root else []
+        raise UserError(f"{error}\nall there is to say: {shlex.join(command)}") from error

@@ -65,7 +65,7 @@ def test_warnings_alone_pass(tiny_set, check, capsys):
     plant_warning(tiny_set)
     assert check(tiny_set.card) == 0
     out = told(capsys)
-    assert "warning: duplicates: train: 1 images are copies" in out
+    assert "warning: duplicates: train: 1 of 6 images are copies" in out
     assert "    train_0 | train_1" in out
     assert "0 errors, 1 warning\n" in out
 
@@ -159,7 +159,7 @@ def test_a_config_asks_for_its_channels(tiny_config, tiny_set, check, capsys):
     capsys.readouterr()
     assert check(tiny_config(four)) == 1
     out = told(capsys)
-    assert "error: images: train: 6 images cannot be used" in out
+    assert "error: images: train: 6 of 6 images cannot be used" in out
     assert "(40, 48, 3) (H, W, C), but model.in_channels is 4" in out
 
 

@@ -12,7 +12,7 @@ from segkit.data.card import IGNORE, Card
 from segkit.data.doctor.finding import Finding, few
 from segkit.data.doctor.overlap import duplicates, leaks
 from segkit.data.doctor.scan import Facts, SplitFacts
-from segkit.data.doctor.shift import estimate_shift
+from segkit.data.doctor.shift import NOTABLE, estimate_shift
 from segkit.data.labels import LabelMap
 from segkit.data.pairs import explain_unpaired
 
@@ -50,7 +50,8 @@ def _files(card: Card, split: SplitFacts, needed: Sequence[str]) -> Iterator[Fin
         return
     listing = split.listing
     if listing.doubles:
-        yield _several("double names", split, "names are not unique", listing.doubles)
+        several = f"names that are not unique: {len(listing.doubles)}"
+        yield _several("double names", split, several, listing.doubles)
     if listing.without_mask or listing.without_image or not listing.pairs.files:
         lonely = [*listing.without_mask, *listing.without_image]
         text = explain_unpaired(card, split.name, listing)
@@ -59,7 +60,8 @@ def _files(card: Card, split: SplitFacts, needed: Sequence[str]) -> Iterator[Fin
     def bad(errors: Sequence[str | None], check: str, what: str) -> Iterator[Finding]:
         found = [error for error in errors if error]
         if found:
-            yield _several(check, split, what, found)
+            total = len(split.facts)
+            yield _several(check, split, f"{len(found)} of {total} {what}", found)
 
     yield from bad([f.image_error for f in split.facts], "images", "images cannot be used")
     yield from bad([f.mask_error for f in split.facts], "masks", "masks cannot be used")
@@ -87,7 +89,7 @@ def _labels(card: Card, split: SplitFacts) -> Iterator[Finding]:
         return
     common = dict(unknown.most_common(20))
     text = (
-        f"{len(files)} masks hold labels the card does not name: "
+        f"{len(files)} of {len(split.facts)} masks hold labels the card does not name: "
         f"{labels.describe(unknown, pixels)}; name their class or ignore them in the card, e.g. "
         f"{labels.proposal(common, seen)}"
     )
@@ -113,7 +115,7 @@ def _contents(card: Card, split: SplitFacts) -> Iterator[Finding]:
     yield from files("single class", one, lambda p: (p[:-1] > 0).sum() == 1)
     plain = [str(p.image) for p, f in zip(split.pairs, split.facts, strict=True) if f.constant]
     if plain:
-        text = f"{len(plain)} images are of one colour all over"
+        text = f"{len(plain)} of {len(split.facts)} images are of one colour all over"
         yield Finding("warning", "constant", split.name, text, len(plain), few(plain))
     if not counted:
         return
@@ -158,7 +160,7 @@ def _shifts(split: SplitFacts) -> Iterator[Finding]:
                 (shift.dx, shift.dx_interval, ("left", "right")),
                 (shift.dy, shift.dy_interval, ("up", "down")),
             )
-            if low > 0 or high < 0
+            if low > NOTABLE or high < -NOTABLE
         ]
         text = (
             f"masks lie {' and '.join(sides)} of their images, by the edges of {shift.images} of "
@@ -176,8 +178,7 @@ def _present(card: Card, facts: Facts) -> set[str]:
 
 
 def _several(check: str, split: SplitFacts, what: str, sentences: Sequence[str]) -> Finding:
-    text = f"{len(sentences)} {what}"
-    return Finding("error", check, split.name, text, len(sentences), few(sentences))
+    return Finding("error", check, split.name, what, len(sentences), few(sentences))
 
 
 def _size(size: tuple[int, int]) -> str:

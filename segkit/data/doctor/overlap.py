@@ -26,7 +26,7 @@ def duplicates(split: SplitFacts) -> Iterator[Finding]:
     pairs, prints = _fingerprinted(split)
     twins = [(pairs[t.a], pairs[t.b]) for t in identical(prints)]
     if twins:
-        text = f"{len(twins)} images are copies of others of the same split"
+        text = f"{len(twins)} of {len(split.facts)} images are copies of others in the split"
         yield _shown("warning", "duplicates", split.name, text, twins, len(twins))
 
 

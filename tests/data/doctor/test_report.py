@@ -164,7 +164,7 @@ def test_five_examples_and_the_number_of_the_rest_are_told(tiny_set):
         path.write_text("no image")
     report, _ = examine(load_card(tiny_set.card))
     texts = [text for _, text in lines(report)]
-    assert texts[0].startswith("images: train: 6 images")
+    assert texts[0].startswith("images: train: 6 of 6 images")
     assert len(texts) == 7
     assert texts[-1] == "... and 1 more"
     assert sizes_line(report.splits[0]) == "no readable image"
