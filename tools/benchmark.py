@@ -1,6 +1,7 @@
 """Measure speed on this machine.
 
 python tools/benchmark.py data configs/unet_vgg16.yaml
+python tools/benchmark.py train configs/unet_vgg16.yaml --peer smp
 """
 
 from __future__ import annotations
@@ -13,29 +14,48 @@ from rich.console import Console
 from rich.table import Table
 
 from segkit.cli import add_device, add_overrides, make_parser, run_tool
-from segkit.config import load_config
+from segkit.config import Config, load_config
+from segkit.data import Card, load_card
+from segkit.hardware import Hardware, choose_hardware
+
+CONSOLE = Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and measure."""
     parser = make_parser("Measure speed on this machine.")
-    parser.add_argument("what", choices=["data"], help="data: reading, augmenting, loading")
+    parser.add_argument(
+        "what",
+        choices=["data", "train"],
+        help="data: reading, augmenting, loading; train: training steps",
+    )
     parser.add_argument("config", help="an experiment, e.g. configs/unet_vgg16.yaml")
+    parser.add_argument(
+        "--peer",
+        choices=["smp"],
+        help="with train: also segmentation_models.pytorch's Unet('vgg16') on the same batch",
+    )
     add_overrides(parser, "override settings, e.g. --set data.workers=1")
     add_device(parser)
-    return run_tool(data, parser, argv)
+    return run_tool(measure, parser, argv)
 
 
-def data(arguments: argparse.Namespace) -> int:
-    """Print how fast samples come, and whether training waits for them."""
+def measure(arguments: argparse.Namespace) -> int:
+    """Print what was asked for."""
     config = load_config(arguments.config, arguments.set)
-
-    from segkit.data import load_card
-    from segkit.hardware import choose_hardware
-    from segkit.training.benchmark import measure_data
-
     hardware = choose_hardware(arguments.device, config.precision)
     card = load_card(config.data.card, config.data.root)
+    if arguments.what == "data":
+        show_data(config, card, hardware)
+    else:
+        show_train(config, card, hardware, arguments.peer)
+    return 0
+
+
+def show_data(config: Config, card: Card, hardware: Hardware) -> None:
+    """Print how fast samples come, and whether training waits for them."""
+    from segkit.training.benchmark import measure_data
+
     speed = measure_data(config, card, hardware)
     both = 1 / (1 / speed.decode + 1 / speed.augment)
     table = Table(title=f"{card.name}, batches of {config.data.batch_size}, {hardware}")
@@ -50,14 +70,36 @@ def data(arguments: argparse.Namespace) -> int:
         ("training", speed.training),
     ):
         table.add_row(what, f"{rate:.1f}")
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
-    console.print(table)
+    CONSOLE.print(table)
     keeps_up = "keeps up with" if speed.loader > speed.step else "is slower than"
-    console.print(
+    CONSOLE.print(
         f"the loader {keeps_up} the step ({speed.loader / speed.step:.1f} times its rate); loading "
         f"costs {max(0, 1 - speed.training / speed.step):.1%} of the training speed"
     )
-    return 0
+
+
+def show_train(config: Config, card: Card, hardware: Hardware, peer: str | None) -> None:
+    """Print how fast a training step is, and how much faster than the peer's."""
+    from segkit.training.benchmark_step import measure_step
+
+    speeds, peak = measure_step(config, card, hardware, peer)
+    table = Table(title=f"training steps of batch {config.data.batch_size}, {hardware}")
+    table.add_column("step")
+    for column in ("s", "images/s", "GFLOP", "GFLOP/s", "of the peak", "memory MB", "ratio"):
+        table.add_column(column, justify="right")
+    for speed in speeds:
+        table.add_row(
+            speed.name,
+            f"{speed.seconds:.3f}",
+            f"{speed.images:.1f}",
+            f"{speed.gflop:.0f}",
+            f"{speed.gflop / speed.seconds:.0f}",
+            f"{speed.share:.0%}",
+            f"{speed.memory / 1e6:.0f}",
+            f"{speed.seconds / speeds[0].seconds:.2f}",
+        )
+    CONSOLE.print(table)
+    CONSOLE.print(f"peak: {peak:.0f} GFLOP/s, a 3x3 convolution in bf16, forward and backward")
 
 
 if __name__ == "__main__":
