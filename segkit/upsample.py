@@ -56,7 +56,9 @@ class Interpolate(nn.Module):
     def forward(self, x: Tensor, size: Size | None = None, indices: Tensor | None = None) -> Tensor:
         """Upsample `x`; `indices` are not needed."""
         corners = None if self.mode == "nearest" else False
-        x = F.interpolate(x, scale_factor=self.factor, mode=self.mode, align_corners=corners)
+        # autocast on CPUs would widen the map to fp32, and so all that is joined to it
+        with torch.autocast(x.device.type, enabled=False):
+            x = F.interpolate(x, scale_factor=self.factor, mode=self.mode, align_corners=corners)
         return _restored(x, size, self.factor, "replicate")
 
     def extra_repr(self) -> str:

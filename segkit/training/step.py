@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -119,8 +119,7 @@ class Step:
                 state.scaler.scale(loss * self.processes.count).backward()
             total += loss.detach()
         state.scaler.unscale_(state.optimizer)
-        limit = self.config.train.clip_norm
-        norm = clip_grad_norm_(self._with_gradient(), limit or float("inf"))
+        norm = self._gradient_norm()
         if self._is_sound(total, norm):
             state.scaler.step(state.optimizer)
             state.update_average()
@@ -139,8 +138,13 @@ class Step:
         context: AbstractContextManager[None] = self.network.no_sync()
         return context
 
-    def _with_gradient(self) -> Iterable[Tensor]:
-        return [p for p in self.parameters if p.grad is not None]
+    def _gradient_norm(self) -> Tensor:
+        """Measure the gradient, and clip it as configured."""
+        trained = [p for p in self.parameters if p.grad is not None]
+        if self.config.train.clip_norm:
+            return clip_grad_norm_(trained, self.config.train.clip_norm)
+        gradients = [p.grad for p in trained if p.grad is not None]
+        return torch.stack(torch._foreach_norm(gradients)).norm()
 
     def _is_sound(self, loss: Tensor, norm: Tensor) -> bool:
         """Tell whether the step may be taken; all processes come to the same answer."""
