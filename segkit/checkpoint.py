@@ -146,7 +146,7 @@ def borrow_weights(model: SegmentationModel, path: Path) -> str:
     """
     weights, own = load_checkpoint(path)["model"], model.state_dict()
     fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
-    if not fitting:
+    if all(value.ndim < 2 for value in fitting.values()):  # biases and counters fit by chance
         raise UserError(f"train.init_from: no weight of {path} fits the model; leave it out")
     model.load_state_dict(fitting, strict=False)
     fresh = sorted(own.keys() - fitting.keys())

@@ -79,7 +79,15 @@ def join_processes(device: torch.device) -> Iterator[Processes]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if was_restarted() and os.environ.get("LOCAL_WORLD_SIZE") == str(count):
+        # torchrun keeps its store, where the addresses of those that died still stand
+        store, rank, _ = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
+        attempt = os.environ["TORCHELASTIC_RESTART_COUNT"]
+        store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count)
+    else:
+        dist.init_process_group(backend)
     try:
         yield Processes(dist.get_rank(), dist.get_world_size())
     finally:

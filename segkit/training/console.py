@@ -10,6 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from segkit.errors import UserError
+
 PLAIN_EVERY_S = 20  # between two progress lines where there is no terminal
 
 
@@ -27,12 +29,19 @@ class RunConsole:
         self.console = Console(highlight=False, soft_wrap=True, emoji=False, quiet=not speaks)
 
     def say(self, text: str) -> None:
-        """Print a line and keep it."""
+        """Print a line and keep it.
+
+        Raises:
+            UserError: the log cannot be written.
+        """
         if not self.speaks:
             return
         self.console.print(text, markup=False)
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
+        try:
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(text + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {self.log}: {error}") from error
 
     @contextmanager
     def progress(self, title: str, total: int, done: int = 0) -> Iterator[Ticker]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 import signal
 import time
@@ -105,7 +106,9 @@ class Trainer:
             self.notes.append(f"started  from {self.state.borrowed}")
         if processes.is_main:
             self.folder.create(config, hardware, processes)
-        processes.gather(None)  # the folder is there
+        processes.gather(None)  # the folder is there, and the checkpoint read
+        if resume and processes.is_main and path == self.folder.previous:
+            os.replace(path, self.folder.last)  # else the next save keeps the torn one instead
         self.console = RunConsole(self.folder.path / "train.log", processes.is_main)
         self.board = TensorBoard(self.folder.path, config, processes, self.console)
         self.step = Step(self.state, config, hardware, processes, self.normalize)
@@ -192,7 +195,7 @@ class Trainer:
             f"learning rate {facts['lr']:.2e}, gradient scale {facts['scale']:g}, largest logit "
             f"{facts['largest_logit']:.3g}, samples {', '.join(names)}; lower train.optimizer.lr, "
             "clip by train.clip_norm, use precision fp32, or pass over such steps by "
-            f"train.skip_nonfinite; the batch is kept in {path}, the last checkpoint is good"
+            f"train.skip_nonfinite; the batch is kept in {path}, checkpoints stay as they were"
         )
 
     def _progress_note(self, loss: float) -> str:
@@ -246,6 +249,8 @@ class Trainer:
             position.best_miou, position.best_epoch = scores.miou, position.epoch
             if self.processes.is_main:
                 self.state.save_model(self.folder.best, scores)
+        if self.processes.is_main:  # killed after the last checkpoint, nobody would write it
+            self.folder.write_history(position.history)
         every = self.config.checkpoint.every.epochs
         if self.is_finished or (every and position.epoch % every == 0):
             self._write_checkpoint()
@@ -253,10 +258,9 @@ class Trainer:
         self.console.say(line + ("  best so far" if improved else ""))
         self._hint_at_waiting(row["waiting_share"])
         if self.processes.is_main:
-            self.folder.write_history(position.history)
             self._draw()
             self.board.write(row)
-        if self._must_stop():
+        if self._must_stop() and not self.is_finished:
             self._save()
 
     def _hint_at_waiting(self, share: float) -> None:

@@ -176,7 +176,8 @@ class TrainingState:
             )
         load_weights(self.model, content["model"], path)
         training = content["training"]
-        self._restore_optimizer(training, changed=bool(changed))
+        if not self._restore_optimizer(training, changed=bool(changed)):
+            changed.append("the optimiser starts anew")
         self.scaler.load_state_dict(training["scaler"])
         if self.average is not None and training["average"] is not None:
             self.average.load_state_dict(training["average"])
@@ -193,13 +194,19 @@ class TrainingState:
             self.schedule.last_epoch = self.position.epoch * self.sampler.steps + done
         return changed
 
-    def _restore_optimizer(self, training: dict[str, Any], changed: bool) -> None:
-        """Restore optimiser and schedule, with their settings as they are now."""
+    def _restore_optimizer(self, training: dict[str, Any], changed: bool) -> bool:
+        """Restore optimiser and schedule, with their settings as they are now.
+
+        Returns:
+            Whether the optimiser is the one it was; else it keeps its fresh state.
+        """
         settings = [
             {key: value for key, value in group.items() if key != "params"}
             for group in self.optimizer.param_groups
         ]
-        self.optimizer.load_state_dict(training["optimizer"])
+        fits = _shape(training["optimizer"]) == _shape(self.optimizer.state_dict())
+        if fits:
+            self.optimizer.load_state_dict(training["optimizer"])
         rates = self.schedule.base_lrs
         self.schedule.load_state_dict(training["schedule"])
         if changed:
@@ -207,6 +214,7 @@ class TrainingState:
             [factor] = {f(self.schedule.last_epoch) for f in self.schedule.lr_lambdas}
             for group, own, rate in zip(self.optimizer.param_groups, settings, rates, strict=True):
                 group.update(own, lr=rate * factor)
+        return fits
 
     def _content(self, model: nn.Module, scores: Scores | None) -> dict[str, Any]:
         return {
@@ -226,6 +234,11 @@ def _running_mean(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], No
         torch._foreach_lerp_(averaged, current, 1 - kept)
 
     return update
+
+
+def _shape(optimizer: dict[str, Any]) -> list[Any]:
+    """Give what must agree for one optimiser's state to serve another: options and weights."""
+    return [(sorted(group), group["params"]) for group in optimizer["param_groups"]]
 
 
 def _random_states() -> dict[str, Any]:

@@ -1,0 +1,267 @@
+"""Two processes do what one does; what ends one of them ends the run, and leaves it to go on."""
+
+import csv
+import json
+import multiprocessing
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from segkit.training import loop
+from segkit.training.step import Step
+
+ROOT = Path(__file__).parents[2]
+# torchrun's own agent, but its workers are forks of what has imported all there is: no seconds lost
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["segkit.training.loop", "pytest", "torch.distributed.run"])
+
+PLAIN = {  # batch norm would see how a batch is cut
+    "model.encoder": {"name": "vgg11", "width": 0.125},
+    "model.decoder": {"name": "unet", "widths": [8, 8, 8, 8], "norm": "group"},
+    "train.samples": 0,
+}
+
+
+def worker(tool, arguments, death):
+    loop.draw_curves = lambda *_: None  # most of the time of such a run
+    if death and (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]) == ("1", "0"):
+        steps = iter(range(1, death))
+
+        def step(self, parts, original=Step.__call__):
+            if next(steps, None) is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(self, parts)
+
+        Step.__call__ = step
+    sys.argv = [tool, *arguments, "--device", "cpu"]
+    runpy.run_path(str(ROOT / tool), run_name="__main__")
+
+
+def agent(command, port, restarts, death, output, cache):
+    os.setsid()
+    with open(output, "wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ |= {"SEGKIT_CACHE": cache, "CUDA_VISIBLE_DEVICES": ""}
+    os.chdir(ROOT)
+    multiprocessing.set_start_method("fork", force=True)
+    torch.set_num_threads(1)
+    launch = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=2,
+        rdzv_endpoint=f"127.0.0.1:{port}",
+        rdzv_backend="static",
+        rdzv_configs={"rank": 0, "timeout": 60},
+        max_restarts=restarts,
+        monitor_interval=0.1,
+        start_method="fork",
+    )
+    try:
+        elastic_launch(launch, worker)(*command, death)
+    except ChildFailedError:
+        sys.exit(1)
+
+
+@pytest.fixture
+def together(tmp_path, free_port):
+    """Run a tool in two processes; gives the exit code and what was said."""
+
+    def run(tool, *arguments, restarts=0, death=0):
+        output = tmp_path / "output"
+        values = (free_port, restarts, death, output, os.environ["SEGKIT_CACHE"])
+        process = FORKS.Process(target=agent, args=((tool, [*map(str, arguments)]), *values))
+        process.start()
+        process.join(60)
+        if process.is_alive():
+            os.killpg(process.pid, signal.SIGKILL)
+            pytest.fail(f"does not end:\n{output.read_text()}")
+        return process.exitcode, output.read_text()
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _no_curves(monkeypatch):
+    monkeypatch.setattr(loop, "draw_curves", lambda *_: None)
+
+
+@pytest.fixture
+def five(tiny_set):
+    """Leave five images to train on: the second step of 4 is one process' alone."""
+    for kind in ("images", "masks"):
+        (tiny_set.root / "train" / kind / "train_5.png").unlink()
+
+
+def rows(run):
+    return list(csv.DictReader((run / "metrics.csv").open()))
+
+
+def numbers(run, name):
+    return [float(row[name]) for row in rows(run)]
+
+
+def checkpoint(run, name="last.pt"):
+    return torch.load(run / "checkpoints" / name, weights_only=True)
+
+
+def test_two_processes_count_what_one_counts(
+    tiny_config, tiny_set, train, evaluate, together, tmp_path
+):
+    card = yaml.safe_load(tiny_set.card.read_text())
+    images = sorted(tiny_set.root.glob("*/images/*.png"))
+    for split, count in (("five", 5), ("seven", 7)):
+        card["splits"][split] = {kind: f"{split}/{kind}" for kind in ("images", "masks")}
+        for kind in ("images", "masks"):
+            (tiny_set.root / split / kind).mkdir(parents=True)
+            for image in images[:count]:
+                source = image.parents[1] / kind / image.name
+                shutil.copy(source, tiny_set.root / split / kind)
+    tiny_set.card.write_text(yaml.safe_dump(card))
+    assert train(tiny_config({"train.epochs": 3, "train.samples": 0})) == 0
+    for split, count in (("five", 5), ("seven", 7)):
+        arguments = [tmp_path / "run", "--split", split, "--json"]
+        assert evaluate(*arguments, tmp_path / "alone.json") == 0
+        code, said = together("tools/eval.py", *arguments, tmp_path / "two.json")
+        assert code == 0, said
+        assert said.count(" images/s") == 1  # one process talks
+        alone, two = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("alone", "two"))
+        assert two == alone
+        assert two["images"] == count
+        assert np.count_nonzero(two["confusion_matrix"]) > 3
+
+
+def test_two_processes_train_as_one_does_and_take_over_from_it(
+    five, tiny_config, train, together, tmp_path
+):
+    def config(name, batch_size):
+        changes = {"run_dir": str(tmp_path / name), "data.batch_size": batch_size}
+        return tiny_config({**PLAIN, **changes, "train.epochs": 2}, name)
+
+    longer = ["--resume", "--override", "--set", "train.epochs=3"]
+    alone, two = config("alone", 4), config("two", 2)
+    assert train(alone) == 0
+    shutil.copytree(tmp_path / "alone", tmp_path / "then_two")
+    shutil.copytree(tmp_path / "alone", tmp_path / "straight")
+    code, said = together("tools/train.py", config("then_two", 2), *longer)
+    assert code == 0, said
+    code, said = together("tools/train.py", two)
+    assert code == 0, said
+    shutil.copytree(tmp_path / "two", tmp_path / "then_alone")
+    assert train(config("straight", 4), *longer) == 0
+    assert train(config("then_alone", 4), *longer) == 0
+
+    expected = numbers(tmp_path / "straight", "loss")
+    assert numbers(tmp_path / "two", "loss") == pytest.approx(expected[:2], rel=1e-4)
+    for run in ("two", "then_two", "then_alone"):
+        count = len(rows(tmp_path / run))
+        assert count == (2 if run == "two" else 3)
+        assert numbers(tmp_path / run, "loss") == pytest.approx(expected[:count], rel=1e-3)
+        # unlike its loss, a decision may flip at the border of two classes
+        scores = numbers(tmp_path / "straight", "miou")[:count]
+        assert numbers(tmp_path / run, "miou") == pytest.approx(scores, abs=0.02)
+    names = checkpoint(tmp_path / "alone")["model"].keys()
+    for name in ("last.pt", "best.pt"):
+        assert checkpoint(tmp_path / "two", name)["model"].keys() == names
+
+    # one process writes, and what one alone would
+    log = (tmp_path / "two/train.log").read_text().splitlines()
+    for start in ("model ", "device ", "epoch 1/2", "epoch 2/2", "done "):
+        assert sum(line.startswith(start) for line in log) == 1
+        assert sum(line.startswith(start) for line in said.splitlines()) <= 2
+    assert said.count("epoch 1/2") == 1
+    files = [
+        {path.relative_to(tmp_path / run) for path in (tmp_path / run).rglob("*")}
+        for run in ("alone", "two")
+    ]
+    assert files[0] == files[1]
+
+
+def test_a_process_that_dies_ends_the_run(five, tiny_config, train, together, tmp_path):
+    start = time.monotonic()
+    config = tiny_config({**PLAIN, "train.epochs": 9})
+    code, said = together("tools/train.py", config, death=6)
+    assert code == 1, said
+    assert time.monotonic() - start < 60
+    assert len(rows(tmp_path / "run")) == 2
+    others = ["train.epochs=3", "data.batch_size=4"]
+    assert train(config, "--resume", "--override", "--set", *others) == 0
+    assert len(rows(tmp_path / "run")) == 3
+
+
+@pytest.mark.parametrize("death", [1, 6], ids=["at once", "in the third epoch"])
+def test_started_anew_the_run_goes_on_from_its_last_checkpoint(
+    death, five, tiny_config, train, together, tmp_path
+):
+    settings = {**PLAIN, "train.epochs": 4}
+    code, said = together("tools/train.py", tiny_config(settings), restarts=1, death=death)
+    assert code == 0, said
+    log = (tmp_path / "run/train.log").read_text()
+    done = [line.split(", ")[1] for line in log.splitlines() if line.startswith("run ")]
+    again = "0 of 4 epochs done" if death == 1 else "2 of 4 epochs done"
+    assert done == ["0 of 4 epochs done", again]
+    straight = str(tmp_path / "straight")
+    assert train(tiny_config({**settings, "run_dir": straight, "data.batch_size": 4})) == 0
+    expected = numbers(tmp_path / "straight", "loss")
+    assert numbers(tmp_path / "run", "loss") == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_mistake_is_told_without_a_traceback(five, tiny_config, together, tmp_path):
+    code, said = together("tools/train.py", tiny_config({**PLAIN, "data.batch_size": 3}))
+    assert code == 1
+    told = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert told
+    for line in told:
+        assert "'train' has 5 images, but a step takes 6" in line
+        assert "x 2 processes" in line
+    assert "in train\n" not in said  # a line of the tool's own traceback
+    assert not (tmp_path / "run").exists()
+
+
+def test_torchrun_ends_by_a_signal_with_all_saved(tiny_config, train, free_port, tmp_path):
+    config = tiny_config({**PLAIN, "train.epochs": 9999, "data.batch_size": 1})
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    process = subprocess.Popen(
+        [*run, f"--master-port={free_port}", "tools/train.py", config, "--device", "cpu"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+    try:
+        last = tmp_path / "run/checkpoints/last.pt"
+        deadline = time.monotonic() + 60
+        while not last.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode != 0
+    assert out.count(f"stopped and saved to {last}") == 1, out + err
+    assert f"python tools/train.py {config} --resume" in out
+    assert "Traceback" not in err.split("SignalException")[0].replace("Traceback", "", 1)
+    saved = checkpoint(tmp_path / "run")["training"]
+    position = saved["position"]
+    steps = 3 * position["epoch"] + position["step"]
+    assert saved["schedule"]["last_epoch"] == steps
+    assert len(saved["random_states"]) == 2
+    epochs = position["epoch"] + 1
+    alone = ["--set", f"train.epochs={epochs}", "data.batch_size=2", "--resume", "--override"]
+    assert train(config, *alone) == 0
+    assert len(rows(tmp_path / "run")) == epochs
