@@ -111,9 +111,7 @@ class FCNDecoder(nn.Module):
         x = self.coarse_scores(maps[-1])  # N num_classes H/32 W/32
         for i, up, score in zip(self.skip_maps, self.ups, self.skip_scores, strict=True):
             x = up(x, maps[i].shape[-2:]) + score(maps[i])  # N num_classes H/16 W/16, then H/8 W/8
-        x = x.to(
-            torch.promote_types(x.dtype, torch.float32)
-        )  # scores, which bf16 is too coarse for
+        x = x.to(torch.promote_types(x.dtype, torch.float32))  # bf16 is too coarse for scores
         return self.last_up(x, size_at(1, sizes))  # N num_classes H W
 
     @torch.no_grad()

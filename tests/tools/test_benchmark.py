@@ -2,12 +2,15 @@
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import cv2
 import pytest
+import torch
 
 from segkit.training import benchmark as measuring
+from segkit.training import benchmark_step
 
 TOOL = Path(__file__).parents[2] / "tools" / "benchmark.py"
 
@@ -17,6 +20,10 @@ def benchmark(monkeypatch):
     """Run tools/benchmark.py on the CPU for a moment; gives its exit code."""
     monkeypatch.setattr(measuring, "SECONDS", 0.02)
     monkeypatch.setattr(measuring, "ROUNDS", 1)
+    monkeypatch.setattr(benchmark_step, "SECONDS", 0.02)
+    monkeypatch.setattr(benchmark_step, "ROUNDS", 1)
+    monkeypatch.setattr(benchmark_step, "PEAK", (1, 16, 8, 8))
+    monkeypatch.setenv("COLUMNS", "140")
     spec = importlib.util.spec_from_file_location("tools_benchmark", TOOL)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -56,3 +63,56 @@ def test_what_training_refuses_is_refused(benchmark, tiny_config, tiny_set, caps
     assert benchmark("data", tiny_config()) == 2
     assert "train_0.png: cannot be read" in capsys.readouterr().err
     assert benchmark("data", "no.yaml") == 2
+
+
+def test_a_step_is_timed_beside_the_peak(benchmark, tiny_config, tmp_path, capsys):
+    config = tiny_config({"model.encoder.weights": "imagenet"})
+    before = sorted(tmp_path.rglob("*"))
+    assert benchmark("train", config) == 0
+    assert sorted(tmp_path.rglob("*")) == before
+    out = capsys.readouterr().out
+    [row] = re.findall(r"│ segkit +│(.*)│", out)
+    seconds, images, _, _, _, memory, ratio = (float(c.strip(" %")) for c in row.split("│"))
+    assert images == pytest.approx(2 / seconds, rel=0.2)
+    assert memory > 0
+    assert ratio == 1
+    assert re.search(r"peak: \d+ GFLOP/s", out)
+
+
+def test_the_gflop_of_a_step_are_those_of_its_convolutions(tiny_config):
+    """Each convolution counts thrice, once forward and twice backward, but for the first."""
+    from segkit.config import load_config
+    from segkit.data import load_card
+    from segkit.hardware import choose_hardware
+    from segkit.model import build_model
+
+    config = load_config(tiny_config())
+    card = load_card(config.data.card)
+    step = benchmark_step._contestant("segkit", config, card, choose_hardware("cpu", "fp32"))
+    flops = []
+
+    def count(module, inputs, output):
+        taps = module.weight[0].numel()
+        flops.append((2 if inputs[0].shape[1] == 3 else 3) * 2 * taps * output.numel())
+
+    model = build_model(config.model, card.num_classes, load_weights=False)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(count)
+    model(torch.rand(2, 3, 40, 48))
+    assert benchmark_step._gflop(step) == pytest.approx(sum(flops) / 1e9, rel=1e-6)
+
+
+def test_the_peer_must_be_installed(benchmark, tiny_config, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
+    assert benchmark("train", tiny_config(), "--peer", "smp") == 2
+    assert "pip install 'segkit[bench]'" in capsys.readouterr().err
+
+
+def test_the_peer_is_timed_on_the_same_batch(benchmark, tiny_config, capsys):
+    pytest.importorskip("segmentation_models_pytorch")
+    assert benchmark("train", tiny_config(), "--peer", "smp") == 0
+    assert (
+        len(re.findall(r"│ (segkit|smp, as it comes|smp, our precision)", capsys.readouterr().out))
+        == 3
+    )
