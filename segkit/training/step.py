@@ -109,6 +109,9 @@ class Step:
         weights = torch.stack([self.loss.weights(target) for _, target in loads]).sum(0)
         self.processes.sum(weights)
         state.optimizer.zero_grad(set_to_none=True)
+        statistics = []  # of batch norm, which takes in a batch before one knows what it is worth
+        if self.config.train.skip_nonfinite:
+            statistics = [buffer.clone() for buffer in state.model.buffers()]
         total = torch.zeros((), device=self.hardware.device)
         for number, (pixels, target) in enumerate(loads):
             with self._synchronising(number == len(loads) - 1), self.hardware.autocast():
@@ -123,6 +126,9 @@ class Step:
         if self._is_sound(total, norm):
             state.scaler.step(state.optimizer)
             state.update_average()
+        else:
+            for buffer, before in zip(state.model.buffers(), statistics, strict=True):
+                buffer.copy_(before)
         state.scaler.update()
         state.schedule.step()
         return total

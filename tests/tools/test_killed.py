@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from segkit.data.loader import EpochBatches
 from segkit.training import loop
 from segkit.training.console import RunConsole
 from segkit.training.step import Step
@@ -385,19 +386,39 @@ def test_changed_settings_are_told_and_taken_if_wanted(finished, train, capsys, 
     assert rates[:3] != rates[3:]
 
 
-def test_the_new_rate_moves_the_weights(finished, train, tmp_path):
-    config, folder = finished
-    before = torch.load(folder / "last.pt", weights_only=True)["model"]
+def test_the_new_rate_holds_from_the_first_step(tiny_config, train, tmp_path):
+    constant = {"train.schedule": {"name": "constant"}, "checkpoint.every": {"epochs": 1}}
+    config = tiny_config({**SETTINGS, **constant, "train.epochs": 1})
+    assert train(config) == 0
+    before = torch.load(tmp_path / "run/checkpoints/last.pt", weights_only=True)["model"]
     moved = {}
     for rate in (1e-12, 1e-3):
         shutil.copytree(tmp_path / "run", tmp_path / f"run{rate}")
-        others = [f"train.optimizer.lr={rate}", "train.epochs=4", f"run_dir={tmp_path}/run{rate}"]
-        constant = "train.schedule={name: constant}"
-        assert train(config, "--resume", "--override", "--set", *others, constant) == 0
+        others = [f"train.optimizer.lr={rate}", "train.epochs=2", f"run_dir={tmp_path}/run{rate}"]
+        assert train(config, "--resume", "--override", "--set", *others) == 0
         after = torch.load(tmp_path / f"run{rate}/checkpoints/last.pt", weights_only=True)["model"]
         names = [name for name in before if name.endswith("weight")]
         moved[rate] = max((after[name] - before[name]).abs().max().item() for name in names)
     assert moved[1e-12] < 1e-6 < 1e-4 < moved[1e-3]
+
+
+def test_with_another_batch_size_the_epoch_goes_on_where_it_was(
+    tiny_config, finish, train, monkeypatch, capsys
+):
+    config = tiny_config({**SETTINGS, "train.epochs": 1})
+    assert finish(config, end=("step", "", 3))[0] == -signal.SIGKILL  # four of six images seen
+    seen = []
+
+    def take(self, parts, original=loop.Trainer._take_step):
+        seen.extend(name for part in parts for name in part.names)
+        return original(self, parts)
+
+    monkeypatch.setattr(loop.Trainer, "_take_step", take)
+    others = ["--set", "data.batch_size=1"]
+    assert train(config, "--resume", "--override", *others) == 0
+    assert "changed  images in a step: 2 -> 1" in capsys.readouterr().out
+    order = list(EpochBatches(6, 1))
+    assert seen == [f"train_{index}" for [(_, index)] in order[4:]]
 
 
 def test_settings_that_change_nothing_are_free(finished, train, tmp_path):
