@@ -127,6 +127,7 @@ class Step:
             state.scaler.step(state.optimizer)
             state.update_average()
         else:
+            total = torch.zeros_like(total)  # the epoch's mean stays a number
             for buffer, before in zip(state.model.buffers(), statistics, strict=True):
                 buffer.copy_(before)
         state.scaler.update()

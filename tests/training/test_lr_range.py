@@ -196,7 +196,7 @@ def scripted(monkeypatch):
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler")
 def test_it_stops_where_the_loss_is_far_above_the_best(tiny_config, scripted):
     rng = np.random.default_rng(0)
-    losses = [*np.linspace(2, 0.5, 40), *(0.5 * 1.3 ** np.arange(60))] * rng.uniform(0.9, 1.1, 100)
+    losses = [*np.linspace(2, 0.5, 40), *(0.5 * 1.08 ** np.arange(60))] * rng.uniform(0.9, 1.1, 100)
     scripted(losses.tolist())
     test = run(tiny_config(), steps=100)
     mean = np.array([np.average(losses[: n + 1], weights=0.9 ** np.arange(n, -1, -1))
