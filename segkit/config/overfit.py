@@ -23,6 +23,7 @@ def to_overfit(config: Config, count: int) -> Config:
             "val_split": config.data.train_split,
             "train_transforms": config.data.eval_transforms,
             "batch_size": min(count, config.data.batch_size),
+            "cache": "none",  # laid out for the whole split
         }
     )
     train = config.train.model_copy(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from statistics import median
 from typing import NamedTuple
 
@@ -12,11 +12,10 @@ import cv2
 import torch
 
 from segkit.config import Config
-from segkit.data import Batch, Card, batches
+from segkit.data import Batch, Card
 from segkit.data.loader import worker_errors
 from segkit.hardware import Hardware
 from segkit.training.loop import Trainer
-from segkit.training.step import one_size
 
 ROUNDS = 3  # each speed is the median of so many, taken in turns
 SECONDS = 8.0  # of a round
@@ -47,16 +46,14 @@ def measure_data(config: Config, card: Card, hardware: Hardware) -> DataSpeed:
     Raises:
         UserError: whatever training would refuse.
     """
-    encoder = config.model.encoder.model_copy(update={"weights": None})  # as fast without
-    model = config.model.model_copy(update={"encoder": encoder})
     with tempfile.TemporaryDirectory() as folder, worker_errors():
-        config = config.model_copy(update={"model": model, "run_dir": f"{folder}/run"})
+        config = without_weights(config).model_copy(update={"run_dir": f"{folder}/run"})
         trainer = Trainer(config, card, hardware)
         trainer.step.begin_epoch(0)
         dataset = trainer.train_set
         indices = range(min(SAMPLES, len(dataset)))
         decoded = [dataset.read(index) for index in indices]
-        stream = _endless(trainer)
+        stream = trainer.endless()
         first = next(stream)
 
         def decode() -> int:
@@ -69,16 +66,16 @@ def measure_data(config: Config, card: Card, hardware: Hardware) -> DataSpeed:
                 dataset.transform(*decoded[index], 1, index)
             return len(indices)
 
-        def step(groups: list[Batch]) -> int:
-            trainer.step([one_size(groups)])
+        def step(parts: list[Batch]) -> int:
+            trainer.step(parts)
             if hardware.device.type == "cuda":
                 torch.cuda.synchronize()
-            return len(groups[0].names)
+            return _images(parts)
 
         measures: dict[str, Callable[[], float]] = {
             "decode": lambda: _on_one_core(decode),
             "augment": lambda: _on_one_core(augment),
-            "loader": lambda: _rate(lambda: len(next(stream)[0].names), SECONDS),
+            "loader": lambda: _rate(lambda: _images(next(stream)), SECONDS),
             "step": lambda: _rate(lambda: step(first), SECONDS),
             "training": lambda: _rate(lambda: step(next(stream)), SECONDS),
         }
@@ -86,11 +83,15 @@ def measure_data(config: Config, card: Card, hardware: Hardware) -> DataSpeed:
     return DataSpeed(*(median(one[name] for one in rounds) for name in DataSpeed._fields))
 
 
-def _endless(trainer: Trainer) -> Iterator[list[Batch]]:
-    """Read epoch after epoch."""
-    while True:
-        yield from batches(trainer.train_loader)
-        trainer.sampler.epoch += 1
+def without_weights(config: Config) -> Config:
+    """Leave pretrained weights out: a step is as fast without, and nothing is downloaded."""
+    encoder = config.model.encoder.model_copy(update={"weights": None})
+    model = config.model.model_copy(update={"encoder": encoder})
+    return config.model_copy(update={"model": model})
+
+
+def _images(parts: list[Batch]) -> int:
+    return sum(len(part.names) for part in parts)
 
 
 def _rate(work: Callable[[], int], seconds: float) -> float:

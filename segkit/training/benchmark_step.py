@@ -24,6 +24,7 @@ from segkit.data.labels import IGNORE_INDEX
 from segkit.data.loader import worker_errors
 from segkit.errors import UserError
 from segkit.hardware import Hardware
+from segkit.training.benchmark import without_weights
 from segkit.training.loop import Trainer
 from segkit.training.step import one_size
 
@@ -89,12 +90,10 @@ def measure_step(
 
 def _contestant(name: str, config: Config, card: Card, hardware: Hardware) -> Callable[[], object]:
     """Build a function that takes one training step."""
-    encoder = config.model.encoder.model_copy(update={"weights": None})  # as fast without
-    model = config.model.model_copy(update={"encoder": encoder})
     with tempfile.TemporaryDirectory() as folder, worker_errors():
         data = config.data.model_copy(update={"workers": 0})
-        changes = {"model": model, "data": data, "run_dir": f"{folder}/run"}
-        trainer = Trainer(config.model_copy(update=changes), card, hardware)
+        changes = {"data": data, "run_dir": f"{folder}/run"}
+        trainer = Trainer(without_weights(config).model_copy(update=changes), card, hardware)
         batch = one_size(next(batches(trainer.train_loader)))
     trainer.step.begin_epoch(0)
     if name == "segkit":

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
-from itertools import count
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,12 +14,12 @@ from matplotlib.figure import Figure
 from torch.optim.lr_scheduler import LambdaLR
 
 from segkit.config import Config
-from segkit.data import Batch, Card, batches
+from segkit.data import Card
 from segkit.data.loader import worker_errors
 from segkit.errors import UserError
 from segkit.hardware import Hardware
 from segkit.training.loop import Trainer
-from segkit.training.step import NonFinite, one_size
+from segkit.training.step import NonFinite
 
 RANGES = {"sgd": (1e-5, 10.0), "adam": (1e-6, 1.0), "adamw": (1e-6, 1.0)}
 MIN_STEPS = 10
@@ -71,7 +70,7 @@ def find_lr(config: Config, card: Card, hardware: Hardware, steps: int = 100) ->
         factors = [rate / optimizer.lr for rate in [*rates, rates[-1]]]  # one is set after the last
         trainer.state.schedule = LambdaLR(trainer.state.optimizer, lambda step: factors[step])
         trainer.step.begin_epoch(config.train.epochs - 1)
-        stream = _endless(trainer)
+        stream = trainer.endless()
         with trainer.console.progress("range test", steps) as ticker:
             while len(losses) < steps and not diverged:
                 try:
@@ -138,11 +137,3 @@ def draw_range_test(path: Path, test: RangeTest, configured: float, title: str) 
         figure.savefig(path, dpi=100)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error}") from error
-
-
-def _endless(trainer: Trainer) -> Iterator[list[Batch]]:
-    """Read the batches of step after step, epoch after epoch."""
-    for trainer.sampler.epoch in count():
-        loader = batches(trainer.train_loader)
-        for step in range(trainer.sampler.steps):
-            yield [one_size(next(loader)) for _ in range(trainer.sampler.batches_in(step))]

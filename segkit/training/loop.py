@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from types import FrameType
 
 import torch
@@ -169,6 +170,13 @@ class Trainer:
         self.some_part = parts[0]
         return parts
 
+    def endless(self) -> Iterator[list[Batch]]:
+        """Read this process' batches of step after step, epoch after epoch, as training would."""
+        for self.sampler.epoch in count():
+            loader = batches(self.train_loader)
+            for step in range(self.sampler.steps):
+                yield self._next_parts(loader, step)
+
     def _take_step(self, parts: list[Batch]) -> Tensor:
         try:
             return self.step(parts)
@@ -277,14 +285,14 @@ class Trainer:
             return
         history = self.state.position.history
         draw_curves(self.folder.path / "curves.png", history, self.card)
-        count = min(self.config.train.samples, len(self.val_set))
-        if count:
+        shown = min(self.config.train.samples, len(self.val_set))
+        if shown:
             path = self.folder.samples / f"epoch_{len(history):03}.png"
             draw_predictions(
                 path,
                 self.state.judged,
                 self.val_set,
-                [i * len(self.val_set) // count for i in range(count)],
+                [i * len(self.val_set) // shown for i in range(shown)],
                 self.normalize,
                 self.hardware,
             )

@@ -48,7 +48,7 @@ class RunFolder:
         self.previous = self.path / "checkpoints" / PREVIOUS
         self.best = self.path / "checkpoints" / BEST
         self.samples = self.path / "samples"
-        exists = self.last.exists() or self.previous.exists()
+        exists = holds_run(config)
         if exists and not resume:
             raise UserError(
                 f"{self.path} already holds a run; add --resume to go on with it, or start another "

@@ -16,6 +16,7 @@ from PIL import Image
 
 from segkit.checkpoint import load_checkpoint, restore_model
 from segkit.config import load_config
+from segkit.config.overfit import to_overfit
 from segkit.training import loop
 from segkit.training.loop import Trainer
 from segkit.training.step import Step
@@ -417,3 +418,8 @@ def test_the_best_of_a_passed_over_epoch_predicts(tiny_config, train, monkeypatc
     path = tmp_path / "run/checkpoints/best.pt"
     model = restore_model(load_checkpoint(path), path).eval()
     assert model(torch.zeros(1, 3, 32, 32)).isfinite().all()
+
+
+def test_learning_by_heart_does_without_the_cache_of_the_split(tiny_config):
+    config = to_overfit(load_config(tiny_config({"data.cache": "ram"})), 2)
+    assert config.data.cache == "none"

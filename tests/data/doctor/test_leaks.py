@@ -18,22 +18,6 @@ from segkit.data.doctor.leaks import (
     identical,
     near_identical,
 )
-from segkit.data.streets import draw_scene
-
-
-@pytest.fixture(scope="module")
-def scenes():
-    return [draw_scene(0, "train", index)[0] for index in range(40)]
-
-
-@pytest.fixture(scope="module")
-def prints(scenes):
-    return [fingerprint(scene) for scene in scenes]
-
-
-@pytest.fixture(scope="module")
-def other_prints():
-    return [fingerprint(draw_scene(0, "val", index)[0]) for index in range(20)]
 
 
 def as_jpeg(image):

@@ -9,22 +9,6 @@ from PIL import Image
 
 from segkit.data.doctor.leaks import Fingerprint, fingerprint, identical, near_identical
 from segkit.data.doctor.video import continued_scenes
-from segkit.data.streets import draw_scene
-
-
-@pytest.fixture(scope="module")
-def scenes():
-    return [draw_scene(0, "train", index)[0] for index in range(40)]
-
-
-@pytest.fixture(scope="module")
-def prints(scenes):
-    return [fingerprint(scene) for scene in scenes]
-
-
-@pytest.fixture(scope="module")
-def other_prints():
-    return [fingerprint(draw_scene(0, "val", index)[0]) for index in range(20)]
 
 
 def film(frames, seed=0, pan=3):
