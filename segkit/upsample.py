@@ -7,7 +7,7 @@ to `size`. None changes the number of channels, so any of them can stand where a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -58,12 +58,36 @@ class Interpolate(nn.Module):
         corners = None if self.mode == "nearest" else False
         # autocast on CPUs would widen the map to fp32, and so all that is joined to it
         with torch.autocast(x.device.type, enabled=False):
-            x = F.interpolate(x, scale_factor=self.factor, mode=self.mode, align_corners=corners)
+            if self.mode == "bilinear" and self.factor == 2 and x.is_cpu and x.requires_grad:
+                x = cast(Tensor, _BilinearDoubling.apply(x))
+            else:
+                x = F.interpolate(
+                    x, scale_factor=self.factor, mode=self.mode, align_corners=corners
+                )
         return _restored(x, size, self.factor, "replicate")
 
     def extra_repr(self) -> str:
         """Show in `print(model)`."""
         return f"mode={self.mode}, factor={self.factor}"
+
+
+class _BilinearDoubling(torch.autograd.Function):
+    """Bilinear x2 with its gradient by a convolution, which on CPUs is several times as fast."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        """Double the resolution."""
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        """Gather what each value gave: 1, 3, 3, 1 quarters of its neighbours along an axis."""
+        channels = gradient.shape[1]
+        shares = torch.tensor([0.25, 0.75, 0.75, 0.25]).to(gradient)
+        kernel = (shares[:, None] * shares).expand(channels, 1, 4, 4)
+        # at the border, the value of the last cell stands in for the missing neighbour
+        around = F.pad(gradient, (1, 1, 1, 1), mode="replicate")
+        return F.conv2d(around, kernel, stride=2, groups=channels)
 
 
 class BedOfNails(nn.Module):

@@ -71,6 +71,17 @@ def test_interpolation_commutes_with_a_flip(mode):
     torch.testing.assert_close(Interpolate(mode)(x), flipped, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 4), (3, 2), (5, 7)])
+def test_bilinear_doubling_has_the_gradient_of_torchs_interpolation(size):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    gradient = torch.randn(2, 3, *(2 * s for s in size), dtype=torch.float64)
+    (expected,) = torch.autograd.grad(interpolated(x, "bilinear", 2), x, gradient)
+    (got,) = torch.autograd.grad(Interpolate("bilinear")(x), x, gradient)
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradgradcheck(Interpolate("bilinear"), x)
+
+
 def test_unknown_interpolation_mode_names_the_nearest():
     with pytest.raises(UserError, match=r"'bilinaer'; did you mean 'bilinear'.*nearest"):
         Interpolate("bilinaer")

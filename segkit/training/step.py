@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -124,7 +124,8 @@ class Step:
         state.scaler.unscale_(state.optimizer)
         norm = self._gradient_norm()
         if self._is_sound(total, norm):
-            state.scaler.step(state.optimizer)
+            with as_stored(state.optimizer):
+                state.scaler.step(state.optimizer)
             state.update_average()
         else:
             total = torch.zeros_like(total)  # the epoch's mean stays a number
@@ -176,6 +177,49 @@ class Step:
         with self.hardware.autocast():
             logits = [self.state.model(self._load(batch)[0]) for batch in batches]
         return max(float(one.float().abs().max()) for one in logits)
+
+
+@contextmanager
+def as_stored(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Show an optimiser channels-last weights in their order in memory, then as they were again.
+
+    Torch's fused optimisers for CPUs copy each weight that is not in the usual order, and take
+    gradients and moments to be in the order of the weight, whatever their own is.
+    """
+    weights = [
+        weight
+        for group in optimizer.param_groups
+        for weight in group["params"]
+        if weight.is_cpu
+        and weight.ndim == 4
+        and weight.grad is not None
+        and not weight.is_contiguous()
+    ]
+    _permute(optimizer, weights, (0, 2, 3, 1))
+    try:
+        yield
+    finally:
+        _permute(optimizer, weights, (0, 3, 1, 2))
+
+
+def _permute(
+    optimizer: torch.optim.Optimizer, weights: Sequence[Tensor], axes: tuple[int, ...]
+) -> None:
+    for weight in weights:
+        assert weight.grad is not None
+        gradient, state = weight.grad, optimizer.state[weight]
+        weight.grad = None  # as it must have the shape of its weight at any time
+        weight.data = weight.data.permute(axes)
+        weight.grad = _in_layout_of(weight, gradient.permute(axes))
+        for name, value in state.items():
+            if torch.is_tensor(value) and value.ndim == 4:
+                state[name] = _in_layout_of(weight, value.permute(axes))
+
+
+def _in_layout_of(weight: Tensor, value: Tensor) -> Tensor:
+    if value.stride() == weight.stride():
+        return value
+    return torch.empty_like(weight, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 def one_size(groups: Sequence[Batch]) -> Batch:

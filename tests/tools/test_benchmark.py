@@ -80,11 +80,15 @@ def test_a_step_is_timed_beside_the_peak(benchmark, tiny_config, tmp_path, capsy
 
 
 def test_the_gflop_of_a_step_are_those_of_its_convolutions(tiny_config):
-    """Each convolution counts thrice, once forward and twice backward, but for the first."""
+    """Each convolution counts thrice, once forward and twice backward, but for the first.
+
+    The gradient of a bilinear doubling is a convolution of 4x4 taps a channel.
+    """
     from segkit.config import load_config
     from segkit.data import load_card
     from segkit.hardware import choose_hardware
     from segkit.model import build_model
+    from segkit.upsample import Interpolate
 
     config = load_config(tiny_config())
     card = load_card(config.data.card)
@@ -95,8 +99,13 @@ def test_the_gflop_of_a_step_are_those_of_its_convolutions(tiny_config):
         taps = module.weight[0].numel()
         flops.append((2 if inputs[0].shape[1] == 3 else 3) * 2 * taps * output.numel())
 
+    def count_doubling(module, inputs, output):
+        flops.append(2 * 16 * inputs[0].numel())
+
     model = build_model(config.model, card.num_classes, load_weights=False)
     for module in model.modules():
+        if isinstance(module, Interpolate):
+            module.register_forward_hook(count_doubling)
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_hook(count)
     model(torch.rand(2, 3, 40, 48))

@@ -15,7 +15,7 @@ from segkit.data.transforms import build_normalize
 from segkit.hardware import choose_hardware
 from segkit.processes import ALONE, join_processes
 from segkit.training.state import TrainingState
-from segkit.training.step import NonFinite, Step, void_like
+from segkit.training.step import NonFinite, Step, as_stored, void_like
 
 LOSSES = {
     "cross_entropy": {"name": "cross_entropy", "label_smoothing": 0.1},
@@ -234,3 +234,34 @@ def test_the_compiled_model_shares_its_weights(tiny_config, monkeypatch):
     _, plain = gradients(build(tiny_config(PLAIN)), [samples()])
     assert len(calls) == 1
     assert_close(plain, compiled)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
+@pytest.mark.parametrize("gradient_layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("moment_layout", [torch.contiguous_format, torch.channels_last])
+def test_optimiser_in_memory_order_equals_the_plain_one(kind, gradient_layout, moment_layout):
+    torch.manual_seed(0)
+    start = torch.randn(4, 3, 3, 3)
+    gradients = [torch.randn(4, 3, 3, 3) for _ in range(4)]
+    options = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+
+    plain = nn.Parameter(start.clone())
+    reference = kind([plain], lr=0.1, **options)
+    for gradient in gradients:
+        plain.grad = gradient.clone()
+        reference.step()
+
+    weight = nn.Parameter(start.to(memory_format=torch.channels_last))
+    optimizer = kind([weight], lr=0.1, fused=True, **options)
+    for gradient in gradients:
+        weight.grad = gradient.to(memory_format=gradient_layout)
+        with as_stored(optimizer):
+            optimizer.step()
+        assert weight.shape == start.shape
+        assert weight.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(weight.grad, gradient)
+        for name, value in optimizer.state[weight].items():
+            if value.ndim == 4:
+                assert value.shape == start.shape
+                optimizer.state[weight][name] = value.contiguous(memory_format=moment_layout)
+    torch.testing.assert_close(weight, plain, rtol=1e-5, atol=1e-6)
