@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from segkit.errors import UserError
 
@@ -30,6 +31,49 @@ def add_overrides(parser: argparse.ArgumentParser, description: str) -> None:
     )
 
 
+def add_inference(parser: argparse.ArgumentParser) -> None:
+    """Let the user choose how images go through the network."""
+    parser.add_argument(
+        "--tile", type=int, metavar="S", help="cut images larger than S x S pixels into tiles"
+    )
+    parser.add_argument(
+        "--tile-mode",
+        choices=["exact", "blend"],
+        default="exact",
+        help="exact: with a halo, as if it were whole; blend: overlapping, fading into the next",
+    )
+    parser.add_argument(
+        "--overlap", type=float, default=0.25, help="of tiles in mode blend, as a share of S"
+    )
+    parser.add_argument(
+        "--flip", action="store_true", help="average with the prediction of the mirrored image"
+    )
+    parser.add_argument(
+        "--scales",
+        type=float,
+        nargs="+",
+        default=[1.0],
+        metavar="X",
+        help="average over predictions of the image in these sizes, e.g. 0.75 1 1.25",
+    )
+
+
+def read_inference(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Give the options of `Predictor.load` that `add_inference` asked for.
+
+    Raises:
+        UserError: a tile out of range.
+    """
+    from segkit.inference import Tiles  # takes seconds
+
+    cut = (
+        None
+        if arguments.tile is None
+        else (Tiles(arguments.tile, arguments.tile_mode, arguments.overlap))
+    )
+    return {"tiles": cut, "flip": arguments.flip, "scales": tuple(arguments.scales)}
+
+
 def check_output(path: Path | None) -> None:
     """Refuse a file that cannot be written, before the work is done.
 
@@ -38,6 +82,22 @@ def check_output(path: Path | None) -> None:
     """
     if path and (path.is_dir() or not os.access(path.resolve().parent, os.W_OK)):
         raise UserError(f"cannot write {path}: name a file in a folder that is there")
+
+
+def check_folder(path: Path | None) -> None:
+    """Make a folder for results, before the work is done.
+
+    Raises:
+        UserError: it cannot be made or written to.
+    """
+    if path is None:
+        return
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {path}: {error.strerror}; name another") from error
+    if not os.access(path, os.W_OK):
+        raise UserError(f"cannot write into {path}; name another folder")
 
 
 def write_text(path: Path, text: str) -> None:

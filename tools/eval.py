@@ -1,7 +1,7 @@
 """Judge a checkpoint on a split of its data set.
 
 python tools/eval.py runs/unet_vgg16
-python tools/eval.py runs/unet_vgg16 --split test --json scores.json
+python tools/eval.py runs/unet_vgg16 --split test --report reports/unet
 torchrun --nproc_per_node=2 tools/eval.py runs/unet_vgg16
 """
 
@@ -11,13 +11,20 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
 
-from segkit.cli import add_device, make_parser, run_tool, write_text
+from segkit.cli import (
+    add_device,
+    add_inference,
+    check_output,
+    make_parser,
+    read_inference,
+    run_tool,
+    write_text,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,86 +32,89 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("Judge a checkpoint on a split of its data set.")
     parser.add_argument("checkpoint", type=Path, help="a run folder (its best.pt) or a file")
     parser.add_argument("--split", help="of the data set (default: the validation split)")
+    parser.add_argument("--card", type=Path, help="another data set with the same classes")
     parser.add_argument("--data-root", metavar="DIR", help="where the data lies now")
-    parser.add_argument("--batch-size", type=int, help="default: as trained")
+    parser.add_argument(
+        "--report", type=Path, metavar="DIR", help="write report.html, metrics.json and CSV here"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    parser.add_argument(
+        "--conventions", action="store_true", help='show what other toolkits would call "mIoU"'
+    )
+    parser.add_argument(
+        "--block",
+        type=int,
+        metavar="N",
+        help="images drawn together for intervals (default: 10 for videos, else 1)",
+    )
+    add_inference(parser)
     add_device(parser)
     return run_tool(evaluate_checkpoint, parser, argv)
 
 
 def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     """Print the scores of a checkpoint."""
-    from segkit.checkpoint import find_checkpoint, load_checkpoint, restore_config, restore_model
-    from segkit.data import Card, build_dataset, make_loader
+    from segkit.data import make_loader
     from segkit.data.loader import EpochBatches
-    from segkit.data.transforms import build_normalize
-    from segkit.evaluation import evaluate, majority_baseline
-    from segkit.evaluation.table import class_table, headlines
-    from segkit.hardware import choose_hardware
+    from segkit.evaluation import evaluate, findings_of
+    from segkit.evaluation.report import check_report, write_report
+    from segkit.evaluation.subject import load_subject
+    from segkit.evaluation.table import class_table, convention_table, headlines
+    from segkit.evaluation.written import as_json
     from segkit.processes import join_processes
 
-    path = find_checkpoint(arguments.checkpoint)
-    content = load_checkpoint(path)
-    config = restore_config(content, path)
-    card = Card.model_validate(content["card"])
-    if arguments.data_root:
-        card = card.model_copy(update={"root": str(Path(arguments.data_root).resolve())})
-    split = arguments.split or config.data.val_split
-    hardware = choose_hardware(arguments.device, config.precision)
-    model = hardware.place(restore_model(content, path))
-    dataset = build_dataset(config, card, split, augment=False)
+    check_output(arguments.json)
+    check_report(arguments.report)
+    subject = load_subject(
+        arguments.checkpoint,
+        arguments.split,
+        arguments.device,
+        card=arguments.card,
+        data_root=arguments.data_root,
+        **read_inference(arguments),
+    )
+    predictor, dataset, config = subject.predictor, subject.dataset, subject.config
 
-    with join_processes(hardware.device) as processes:
+    with join_processes(predictor.hardware.device) as processes:
         sampler = EpochBatches(
             len(dataset),
-            arguments.batch_size or config.data.batch_size,
+            config.data.batch_size,
             shuffle=False,
             rank=processes.rank,
             count=processes.count,
         )
         console = Console(highlight=False, soft_wrap=True, quiet=not processes.is_main)
-        console.print(f"{path}, epoch {content['epoch']}, on {card.name} {split}; {hardware}")
+        console.print(f"{predictor.origin}, on {subject.title}; {predictor.hardware}")
         silent = not (processes.is_main and console.is_terminal)
         with Progress(console=console, transient=True, disable=silent) as progress:
-            task = progress.add_task(split, total=len(dataset))
+            task = progress.add_task(dataset.split, total=len(dataset))
             found = evaluate(
-                model,
+                predictor,
                 make_loader(dataset, sampler, config.data.workers),
-                build_normalize(config).to(hardware.device),
-                card.num_classes,
-                hardware,
-                on_batch=lambda images: progress.advance(task, images * processes.count),
+                dataset.card.num_classes,
+                on_image=lambda: progress.advance(task, processes.count),
                 processes=processes,
+                boundaries=True,
+                calibration=True,
             )
     if not processes.is_main:
         return 0
-    console.print(class_table(found, card))
-    for line in headlines(found, card):
+    findings = findings_of(found, dataset.card, arguments.block)
+    console.print(class_table(findings, f"{subject.title}: {findings.images} images"))
+    for line in headlines(findings):
         console.print(line, markup=False)
-    console.print(f"{found.images / found.seconds:.1f} images/s")
+    console.print(f"{findings.images / found.seconds:.1f} images/s")
+    if arguments.conventions:
+        console.print(convention_table(findings))
 
+    origin = {"checkpoint": predictor.origin, "data": dataset.card.name, "split": dataset.split}
+    figures = json.dumps(as_json(found, findings, **origin), indent=2) + "\n"
     if arguments.json:
-        majority, baseline = majority_baseline(found.matrix)
-        report = {
-            "checkpoint": str(path),
-            "split": split,
-            "images": found.images,
-            "classes": card.class_names,
-            "scores": asdict(found.scores),
-            "baseline": {"class": card.class_names[majority], "scores": asdict(baseline)},
-            "confusion_matrix": found.matrix.tolist(),
-        }
-        write_text(arguments.json, json.dumps(_without_nan(report), indent=2) + "\n")
+        write_text(arguments.json, figures)
+    if arguments.report:
+        page = write_report(arguments.report, found, findings, subject, figures)
+        console.print(f"report: {page}")
     return 0
-
-
-def _without_nan(value: object) -> object:
-    """Write n/a as null: JSON has no nan."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    return None if value != value else value
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,6 +77,8 @@ class Card(Section):
     label_map: dict[RawKey, str]  # value or colour in a mask file -> class name or "ignore"
     splits: dict[str, Split]
     image_max: float | None = Field(None, gt=0)  # the pixel value that is white; null: 8 bits
+    # a regular expression: images whose names agree in its first group are frames of one video
+    sequences: str | None = None
     lossy_masks: bool = False  # allow JPEG and the like; stray labels become the nearest known one
     source: str = ""
     licence: str = ""
@@ -90,6 +93,17 @@ class Card(Section):
         if len(label_map) < len(given):  # e.g. "1 2 3" and "1, 2, 3"
             raise ValueError("label_map gives a label twice, in two spellings; keep one")
         return label_map
+
+    @field_validator("sequences")
+    @classmethod
+    def _pattern_has_a_group(cls, pattern: str | None) -> str | None:
+        try:
+            groups = 1 if pattern is None else re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"sequences is no regular expression: {error}") from error
+        if groups < 1:
+            raise ValueError("sequences needs a group that captures the video, e.g. ^([^_]+)_")
+        return pattern
 
     @model_validator(mode="after")
     def _labels_fit_classes(self) -> Card:

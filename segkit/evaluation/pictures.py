@@ -6,46 +6,33 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
-from torch import nn
 
 from segkit.data.card import Card
 from segkit.data.dataset import SegmentationDataset
 from segkit.data.draw import displayable, overlay, rgb
 from segkit.data.labels import IGNORE_INDEX
-from segkit.data.transforms import Normalize
-from segkit.evaluation.evaluate import predict
-from segkit.hardware import Hardware
+from segkit.inference import Predictor
 
 
-@torch.no_grad()
 def draw_predictions(
-    path: Path,
-    model: nn.Module,
-    dataset: SegmentationDataset,
-    indices: Sequence[int],
-    normalize: Normalize,
-    hardware: Hardware,
+    path: Path, predictor: Predictor, dataset: SegmentationDataset, indices: Sequence[int]
 ) -> None:
     """Write a PNG with a row of image, truth, prediction and errors for each index."""
-    was_training = model.training
-    model.eval()
     rows = []
     for index in indices:
         sample = dataset[index]
-        prediction = predict(model, sample.image[None], normalize, hardware)[0]
         image = sample.image.permute(1, 2, 0).numpy()
+        prediction = predictor.segment(image).mask
         rows.append((image, sample.mask.numpy(), prediction.cpu().numpy()))
-    model.train(was_training)
     _figure(rows, dataset.card).savefig(path, dpi=100)
 
 
 def _figure(
-    rows: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int64]]], card: Card
+    rows: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]], card: Card
 ) -> Figure:
     height, width = rows[0][1].shape
     cell = 3.2  # inches

@@ -7,7 +7,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
@@ -73,19 +73,44 @@ def measure_step(
     names = ["segkit"] + (["smp, as it comes", "smp, our precision and layout"] if peer else [])
     steps = {name: _contestant(name, config, card, hardware) for name in names}
     peak, peak_gflop = _peak_convolution(hardware)
-    works: dict[str, Callable[[], object]] = {**steps, "": peak}
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(ROUNDS):
-        for name, work in works.items():
-            times[name].append(_seconds(work, hardware))
-    rate = peak_gflop / median(times.pop(""))
+    times = race({**steps, "": peak}, hardware)
+    rate = peak_gflop / times.pop("")
     speeds = []
     for name, work in steps.items():
-        seconds, gflop = median(times[name]), _gflop(work)
+        seconds, gflop = times[name], _gflop(work)
         memory = _in_another_process(name, config, card, hardware)
         images = config.data.batch_size / seconds
         speeds.append(StepSpeed(name, seconds, images, gflop, gflop / seconds / rate, memory))
     return speeds, rate
+
+
+def measure_costs(
+    experiments: Mapping[str, tuple[Config, Card]], hardware: Hardware
+) -> dict[str, tuple[float, int]]:
+    """Measure seconds and bytes of a training step of several experiments, in turns.
+
+    Raises:
+        UserError: whatever training would refuse.
+    """
+    steps = {
+        name: _contestant("segkit", config, card, hardware)
+        for name, (config, card) in experiments.items()
+    }
+    times = race(steps, hardware)
+    steps.clear()  # leave the memory to those who come
+    return {
+        name: (times[name], _in_another_process("segkit", config, card, hardware))
+        for name, (config, card) in experiments.items()
+    }
+
+
+def race(works: Mapping[str, Callable[[], object]], hardware: Hardware) -> dict[str, float]:
+    """Time calls in turns, so that what slows the machine meets all; gives medians in seconds."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(ROUNDS):
+        for name, work in works.items():
+            times[name].append(_seconds(work, hardware))
+    return {name: median(each) for name, each in times.items()}
 
 
 def _contestant(name: str, config: Config, card: Card, hardware: Hardware) -> Callable[[], object]:

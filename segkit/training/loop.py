@@ -25,13 +25,14 @@ from segkit.errors import UserError
 from segkit.evaluation import Scores, evaluate
 from segkit.evaluation.pictures import draw_predictions
 from segkit.hardware import Hardware
+from segkit.inference import Predictor
 from segkit.processes import ALONE, Processes
 from segkit.training.console import RunConsole, clock
 from segkit.training.curves import draw_curves
 from segkit.training.history import epoch_line, epoch_row
 from segkit.training.optim import learning_rate
 from segkit.training.run_folder import RunFolder
-from segkit.training.state import TrainingState
+from segkit.training.state import TrainingState, is_finished
 from segkit.training.step import NonFinite, Step, one_size, void_like
 from segkit.training.tensorboard import TensorBoard
 
@@ -105,6 +106,7 @@ class Trainer:
             self.notes += [f"changed  {change}" for change in changed]
         elif config.train.init_from:
             self.notes.append(f"started  from {self.state.borrowed}")
+        self.predictor = Predictor(self.state.judged, self.normalize, hardware)
         if processes.is_main:
             self.folder.create(config, hardware, processes)
         processes.gather(None)  # the folder is there, and the checkpoint read
@@ -131,11 +133,9 @@ class Trainer:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the last epoch is done, or none was better for `train.patience` epochs."""
-        position, train = self.state.position, self.config.train
-        patience = train.patience or train.epochs
-        last = min(train.epochs, position.best_epoch + patience)
-        return position.epoch >= last or position.best_miou > self.goal
+        """Whether there is nothing left to do."""
+        position = self.state.position
+        return is_finished(position, self.config.train) or position.best_miou > self.goal
 
     def _train_epoch(self) -> None:
         position, device = self.state.position, self.hardware.device
@@ -221,19 +221,13 @@ class Trainer:
         self.state.share_buffers()
         with self.console.progress("validation", len(self.val_set)) as ticker:
 
-            def on_batch(images: int) -> None:
-                ticker.advance(images * self.processes.count)
+            def on_image() -> None:
+                ticker.advance(self.processes.count)
                 if self.processes.count == 1 and self.stop_requested:  # else after the last step
                     self._save()
 
             scores = evaluate(
-                self.state.judged,
-                self.val_loader,
-                self.normalize,
-                self.card.num_classes,
-                self.hardware,
-                on_batch,
-                self.processes,
+                self.predictor, self.val_loader, self.card.num_classes, on_image, self.processes
             ).scores
         self._finish_epoch(scores)
 
@@ -290,11 +284,9 @@ class Trainer:
             path = self.folder.samples / f"epoch_{len(history):03}.png"
             draw_predictions(
                 path,
-                self.state.judged,
+                self.predictor,
                 self.val_set,
                 [i * len(self.val_set) // shown for i in range(shown)],
-                self.normalize,
-                self.hardware,
             )
             self.board.show(path, len(history))
         self.drawn = time.monotonic()

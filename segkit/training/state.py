@@ -23,6 +23,7 @@ from segkit.checkpoint import (
     save_checkpoint,
 )
 from segkit.config import Config
+from segkit.config.schema import TrainConfig
 from segkit.data import Card
 from segkit.data.loader import EpochBatches
 from segkit.errors import UserError
@@ -58,6 +59,13 @@ class Position:
     best_miou: float = -1.0
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)  # one row an epoch
+
+
+def is_finished(position: Position, train: TrainConfig) -> bool:
+    """Tell whether the last epoch is done, or none was better for `train.patience` epochs."""
+    return position.epoch >= min(
+        train.epochs, position.best_epoch + (train.patience or train.epochs)
+    )
 
 
 class TrainingState:
@@ -161,7 +169,7 @@ class TrainingState:
         content = load_checkpoint(path)
         if "training" not in content:
             raise UserError(f"{path} holds a model alone; resume from the run's last.pt")
-        changed = _changes(restore_config(content, path), self.config)
+        changed = changes(restore_config(content, path), self.config)
         if changed and not override:
             raise UserError(
                 f"{path} was trained with other settings ({'; '.join(changed)}); resume with "
@@ -258,7 +266,7 @@ def _set_random_states(states: dict[str, Any]) -> None:
     np.random.set_state(states["numpy"])
 
 
-def _changes(old: Config, new: Config) -> list[str]:
+def changes(old: Config, new: Config) -> list[str]:
     """List the settings that differ, as `key: before -> after`, but for those that may."""
     before, after = _flat(old.model_dump()), _flat(new.model_dump())
     return [

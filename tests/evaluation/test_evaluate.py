@@ -10,8 +10,10 @@ from segkit.data.dataset import Sample
 from segkit.data.loader import EpochBatches, make_loader
 from segkit.data.transforms import Normalize
 from segkit.errors import UserError
-from segkit.evaluation.evaluate import evaluate, predict
+from segkit.evaluation.calibration import BINS
+from segkit.evaluation.evaluate import evaluate
 from segkit.hardware import Hardware
+from segkit.inference import Predictor
 
 CLASSES = 5
 CPU = Hardware(torch.device("cpu"), "fp32", "for the tests")
@@ -20,6 +22,8 @@ PLAIN = Normalize((0.0,), (1 / 255,))  # leaves pixel values as they are
 
 class Painted(nn.Module):
     """Predicts what the pixels of the image say."""
+
+    stride = 1
 
     def __init__(self, fails_at=-1):
         super().__init__()
@@ -53,7 +57,8 @@ class Scenes(torch.utils.data.Dataset):
     def __getitem__(self, key):
         _, index = key
         pixels = torch.from_numpy(self.predictions[index].astype(np.uint8))
-        return Sample(pixels[None], torch.from_numpy(self.truths[index].astype(np.uint8)), "name")
+        truth = torch.from_numpy(self.truths[index].astype(np.uint8))
+        return Sample(pixels[None], truth, f"scene {index:02}")
 
     def expected(self):
         truth = np.concatenate([t.ravel() for t in self.truths])
@@ -64,7 +69,7 @@ class Scenes(torch.utils.data.Dataset):
 
 def judge(dataset, batch_size, workers=0, shuffle=False, model=None, **options):
     loader = make_loader(dataset, EpochBatches(len(dataset), batch_size, shuffle=shuffle), workers)
-    return evaluate(model or Painted(), loader, PLAIN, CLASSES, CPU, **options)
+    return evaluate(Predictor(model or Painted(), PLAIN, CPU), loader, CLASSES, **options)
 
 
 MIXED = [(4, 6), (7, 5), (4, 6), (3, 3), (7, 5), (4, 6), (6, 4)]
@@ -80,7 +85,17 @@ def test_any_batch_size_and_order_gives_the_matrix_of_scikit_learn(sizes):
         assert found.matrix.dtype == torch.int64
         assert found.matrix.device.type == "cpu"
         assert np.array_equal(found.matrix, expected)
-        assert found.images == 7
+        assert found.names == tuple(f"scene {index:02}" for index in range(7))
+        each = [
+            confusion_matrix(t[t != 255], p[t != 255], labels=range(CLASSES))
+            for t, p in zip(dataset.truths, dataset.predictions, strict=True)
+        ]
+        assert np.array_equal(found.matrices[:, :-1], each)
+        void = [
+            np.bincount(p[t == 255], minlength=CLASSES)
+            for t, p in zip(dataset.truths, dataset.predictions, strict=True)
+        ]
+        assert np.array_equal(found.matrices[:, -1], void)
         every_scores.add(repr(found.scores))  # to the last digit; nan is not itself
     assert len(every_scores) == 1
     scores = found.scores
@@ -100,10 +115,43 @@ def test_void_images_among_others_change_nothing():
     assert np.array_equal(judge(dataset, 1).matrix, dataset.expected())
 
 
-def test_each_batch_is_reported():
+def test_each_image_is_reported():
     seen = []
-    judge(Scenes(MIXED), 3, on_batch=seen.append)
-    assert seen == [3, 3, 1]
+    judge(Scenes(MIXED), 3, on_image=lambda: seen.append(1))
+    assert len(seen) == 7
+
+
+def test_no_figure_depends_on_the_batch():
+    """Not even where the network itself would: here it says how many images it sees."""
+
+    class Counting(Painted):
+        def forward(self, x):
+            scores = torch.zeros(len(x), CLASSES, *x.shape[2:])
+            scores[:, len(x) % CLASSES] = 1
+            return scores
+
+    dataset = Scenes([(4, 4)] * 4)
+    alone, together = (judge(dataset, size, model=Counting()) for size in (1, 4))
+    assert torch.equal(alone.matrices, together.matrices)
+
+
+def test_boundaries_and_calibration_are_counted_when_asked_for():
+    dataset = Scenes(MIXED)
+    plain = judge(dataset, 2)
+    assert plain.boundary is plain.calibration is None
+    one, other = (
+        judge(dataset, size, shuffle=size == 4, boundaries=True, calibration=True)
+        for size in (1, 4)
+    )
+    pairs = zip((*one.boundary, one.calibration), (*other.boundary, other.calibration), strict=True)
+    assert all(np.array_equal(a, b) for a, b in pairs)
+    assert all(len(array) == len(dataset) for array in one.boundary)
+    pixels, hits, confidence = one.calibration.T
+    assert pixels.sum() == one.matrix.sum()
+    assert hits.sum() == one.matrix.diagonal().sum()
+    share = np.e / (np.e + CLASSES - 1)  # the softmax of a one-hot vector
+    assert pixels[int(share * BINS)] == pixels.sum()
+    assert confidence.sum() == pytest.approx(share * pixels.sum())
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -135,19 +183,3 @@ def test_evaluation_does_not_train_the_norms():
     before = {k: v.clone() for k, v in model.state_dict().items()}
     judge(Scenes(MIXED), 3, model=model)
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
-
-
-def test_prediction_normalises_and_takes_the_largest_logit():
-    model = nn.Conv2d(3, 4, 1)
-    images = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8)
-    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
-    with torch.no_grad():
-        found = predict(model, images, Normalize(mean, std), CPU)
-    pixels = (images.double().numpy() / 255 - np.reshape(mean, (3, 1, 1))) / np.reshape(
-        std, (3, 1, 1)
-    )
-    weight = model.weight.detach().double().numpy()[:, :, 0, 0]
-    bias = model.bias.detach().double().numpy()
-    logits = np.einsum("kc,nchw->nkhw", weight, pixels) + bias[:, None, None]
-    assert found.dtype == torch.int64
-    assert np.array_equal(found, logits.argmax(1))

@@ -7,7 +7,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -189,10 +189,10 @@ def scripted(monkeypatch, scores):
     """Have validation find these mIoUs, one an epoch; gives the weights that it judged."""
     found, judged, original = iter(scores), [], loop.evaluate
 
-    def evaluate(model, *arguments):
-        judged.append({k: v.clone() for k, v in model.state_dict().items()})
-        result = original(model, *arguments)
-        return replace(result, scores=replace(result.scores, miou=next(found)))
+    def evaluate(predictor, *arguments):
+        judged.append({k: v.clone() for k, v in predictor.model.state_dict().items()})
+        result = original(predictor, *arguments)
+        return SimpleNamespace(scores=replace(result.scores, miou=next(found)))
 
     monkeypatch.setattr(loop, "evaluate", evaluate)
     return judged

@@ -1,0 +1,305 @@
+"""How good a prediction is along the boundaries, where decoders differ most.
+
+All is counted per image in whole numbers, so that sums over images, processes and bootstrap
+samples are exact; the scores are read off a stack of such counts.
+
+- *Boundary F1*: share of the predicted contour of a class that lies within a tolerance of its true
+  contour (precision) and the reverse (recall), in Euclidean distance. The contour of a class are
+  its pixels with a 4-neighbour of another class; the image border is no contour.
+  Source: Csurka et al. 2013, "What is a good evaluation measure for semantic segmentation?".
+- *Boundary IoU*: IoU of the parts of the true and the predicted mask within a distance of their
+  own contour (chessboard distance, the image border is contour), over the whole set.
+  Source: Cheng et al. 2021, arXiv 2103.16562, and their reference code.
+- *Trimap mIoU*: mIoU over the pixels within r pixels of any true contour, for r = 1, 2, ...
+  Source: Kohli et al. 2009, "Robust higher order potentials for enforcing label consistency".
+
+Void often runs as a thin seam between the classes, so that dropping the contours along it would
+drop most of them. Hence two kinds of void:
+
+- a *seam* is nowhere deeper than the tolerance of Boundary F1 (depth: distance to the nearest
+  labelled pixel). Its pixels take the class of the nearest labelled pixel, so that its middle is
+  the contour;
+- *wide void*, what is deeper than that and the void around it, is unknown: neither truth nor
+  prediction has a class there, and to border on it makes no contour. Nothing that is predicted
+  there changes any count.
+
+No pixel of either kind counts in Boundary IoU or in the trimaps.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from segkit.data.labels import IGNORE_INDEX
+
+BOUNDARY_TOLERANCE = 0.0075  # of Boundary F1, as a share of the image diagonal
+BOUNDARY_IOU_WIDTH = 0.02  # of the band of Boundary IoU, as a share of the image diagonal
+TRIMAP_RADII = tuple(range(1, 21))  # in pixels
+
+_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+_DISK_LIMIT = 24  # pixels; to dilate by a larger disk is slower than to measure distances
+_ROUNDING = 1e-4  # distances are roots of whole numbers in float32: "within 5" must include 5
+
+Mask = NDArray[np.bool_]
+Labels = NDArray[np.uint8]
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class BoundaryCounts(NamedTuple):
+    """What one image adds to the boundary scores, in pixels.
+
+    Args:
+        f1: predicted contour near the true one, predicted contour, true contour near the
+            predicted one, true contour; `(num_classes, 4)`.
+        iou: intersection and union of the bands along the contours; `(num_classes, 2)`.
+        trimap: hits, truth and prediction within each of `TRIMAP_RADII` of the true contours, each
+            radius including the smaller ones; `(20, num_classes, 3)`.
+    """
+
+    f1: Counts
+    iou: Counts
+    trimap: Counts
+
+
+def boundary_counts(
+    prediction: Labels,
+    truth: Labels,
+    num_classes: int,
+    tolerance: float = BOUNDARY_TOLERANCE,
+    width: float = BOUNDARY_IOU_WIDTH,
+) -> BoundaryCounts:
+    """Count what the boundary scores of one image are made of.
+
+    Args:
+        prediction: class indices, without void.
+        truth: class indices, void as `IGNORE_INDEX`.
+        num_classes: number of classes.
+        tolerance: how far apart contours still match, and how deep a void seam may be, as a share
+            of the image diagonal.
+        width: of the bands of Boundary IoU, as a share of the image diagonal.
+
+    Shape: `(H, W)` each.
+
+    Raises:
+        ValueError: the sizes differ, or a class index is out of range.
+    """
+    _check(prediction, truth, num_classes)
+    reach = tolerance * math.hypot(*truth.shape) + _ROUNDING
+    filled, wide = fill_void(truth, reach)
+    seen = prediction.copy()
+    seen[wide] = IGNORE_INDEX
+    labelled = truth != IGNORE_INDEX
+    true_contour, predicted_contour = _contour(filled), _contour(seen)
+    return BoundaryCounts(
+        f1=_f1_counts(
+            np.where(predicted_contour, seen, IGNORE_INDEX),
+            np.where(true_contour, filled, IGNORE_INDEX),
+            num_classes,
+            reach,
+        ),
+        iou=_iou_counts(seen, filled, labelled, num_classes, width),
+        trimap=_trimap_counts(prediction, truth, labelled, true_contour, num_classes),
+    )
+
+
+def fill_void(truth: Labels, reach: float) -> tuple[Labels, Mask]:
+    """Fill the seams of void with the nearest classes; wide void stays, and is given as a mask too.
+
+    Args:
+        truth: class indices, void as `IGNORE_INDEX`.
+        reach: how deep a seam may be, in pixels.
+
+    Shape: `(H, W)`, each.
+    """
+    void = truth == IGNORE_INDEX
+    if void.all() or not void.any():  # nothing to fill from, or to fill
+        return truth, void
+    wide = np.zeros_like(void)
+    deep = ~_near(~void, reach)
+    if deep.any():  # its void extends to the labelled pixels; sqrt 2 is for right-angled corners
+        wide = void & _near(deep, math.sqrt(2) * reach)
+    # nearest by the 5x5 chamfer distance, off by 2 % at most; every labelled pixel is a number
+    _, nearest = cv2.distanceTransformWithLabels(
+        void.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    class_of = np.zeros(nearest.max() + 1, np.uint8)
+    class_of[nearest[~void]] = truth[~void]
+    seam = void & ~wide
+    filled = truth.copy()
+    filled[seam] = class_of[nearest[seam]]
+    return filled, wide
+
+
+def boundary_f1(counts: Counts) -> Floats:
+    """Give the boundary F1 of each class in each image.
+
+    0 where only one of truth and prediction has a contour of the class, nan where neither has.
+
+    Shape: `(N, num_classes, 4)` to `(N, num_classes)`.
+    """
+    near_truth, predicted, near_prediction, true = np.moveaxis(np.asarray(counts), -1, 0)
+    precision, recall = _ratio(near_truth, predicted), _ratio(near_prediction, true)
+    f1 = _ratio(2 * precision * recall, precision + recall)
+    return np.where((predicted > 0) | (true > 0), np.nan_to_num(f1), np.nan)
+
+
+def mean_boundary_f1(f1: Floats) -> float:
+    """Average over the classes of each image, then over images; nan if no image has a contour.
+
+    Classes and images without a contour are left out.
+
+    Shape: `(N, num_classes)`.
+    """
+    return float(_mean(_mean(f1, axis=1), axis=0))
+
+
+def class_boundary_f1(f1: Floats) -> Floats:
+    """Average each class over the images where it has a contour; nan if there are none.
+
+    Shape: `(N, num_classes)` to `(num_classes,)`.
+    """
+    return _mean(f1, axis=0)
+
+
+def boundary_iou(counts: Counts) -> Floats:
+    """Give the boundary IoU of each class over the whole set, nan for one in no image.
+
+    Shape: `(N, num_classes, 2)` to `(num_classes,)`.
+    """
+    intersection, union = np.moveaxis(np.asarray(counts).sum(axis=0), -1, 0)
+    return _ratio(intersection, union)
+
+
+def trimap_miou(counts: Counts) -> Floats:
+    """Give the mIoU over the whole set within each of `TRIMAP_RADII` of the true contours.
+
+    The mean is over classes in truth or prediction there; nan if there are none.
+
+    Shape: `(N, 20, num_classes, 3)` to `(20,)`.
+    """
+    hits, true, predicted = np.moveaxis(np.asarray(counts).sum(axis=0), -1, 0)
+    return _mean(_ratio(hits, true + predicted - hits), axis=1)
+
+
+def _check(prediction: Labels, truth: Labels, num_classes: int) -> None:
+    if prediction.ndim != 2 or prediction.shape != truth.shape or prediction.size == 0:
+        raise ValueError(
+            f"prediction is {prediction.shape} and truth {truth.shape}; both must be (H, W), "
+            "of the same size and not empty"
+        )
+    for name, labels in (("prediction", prediction), ("truth", truth)):
+        if labels.dtype != np.uint8:
+            raise ValueError(f"{name} is {labels.dtype}; give class indices as uint8")
+    if prediction.max() >= num_classes:
+        raise ValueError(f"prediction has class {prediction.max()} of {num_classes} classes")
+    stray = truth[(truth >= num_classes) & (truth != IGNORE_INDEX)]
+    if stray.size:
+        raise ValueError(f"truth has class {stray.max()} of {num_classes} classes")
+
+
+def _near(target: Mask, reach: float) -> Mask:
+    """Mark the pixels within a Euclidean distance of a mask that is not empty."""
+    if reach > _DISK_LIMIT:
+        return _distance(target) <= reach
+    offsets = np.arange(-int(reach), int(reach) + 1)
+    disk = (offsets[:, None] ** 2 + offsets**2 <= reach**2).astype(np.uint8)
+    near: Mask = cv2.dilate(target.view(np.uint8), disk).view(np.bool_)
+    return near
+
+
+def _distance(target: Mask) -> NDArray[np.float32]:
+    """Give every pixel's Euclidean distance to the nearest pixel of a mask that is not empty."""
+    away = (~target).view(np.uint8)
+    distance: NDArray[np.float32] = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return distance
+
+
+def _contour(labels: Labels) -> Mask:
+    """Mark the pixels with a 4-neighbour of another class; wide void is of no class."""
+    unknown = labels == IGNORE_INDEX
+    largest = cv2.dilate(np.where(unknown, np.uint8(0), labels), _CROSS)
+    smallest = cv2.erode(labels, _CROSS)  # IGNORE_INDEX is the largest number: never smaller
+    contour: Mask = (largest != smallest) & ~unknown
+    return contour
+
+
+def _band(labels: Labels, depth: int) -> Mask:
+    """Mark what `depth` erosions of its class's mask by a 3x3 square take away.
+
+    The image border erodes like another class, wide void does not.
+    """
+    square = np.ones((2 * depth + 1, 2 * depth + 1), np.uint8)  # the same as that many 3x3
+    known = np.where(labels == IGNORE_INDEX, np.uint8(0), labels)
+    outside = IGNORE_INDEX  # of the image: larger than any class
+    largest = cv2.dilate(known, square, borderType=cv2.BORDER_CONSTANT, borderValue=outside)
+    band: Mask = largest != cv2.erode(labels, square)
+    return band
+
+
+def _f1_counts(
+    predicted_contours: Labels, true_contours: Labels, num_classes: int, reach: float
+) -> Counts:
+    """Count contour pixels; off the contours the maps are `IGNORE_INDEX`."""
+    counts = np.zeros((num_classes, 4), np.int64)
+    counts[:, 1] = _histogram(predicted_contours[predicted_contours != IGNORE_INDEX], num_classes)
+    counts[:, 3] = _histogram(true_contours[true_contours != IGNORE_INDEX], num_classes)
+    for c in np.flatnonzero((counts[:, 1] > 0) & (counts[:, 3] > 0)).tolist():
+        either = (predicted_contours == c) | (true_contours == c)
+        x, y, columns, rows = cv2.boundingRect(either.view(np.uint8))
+        box = np.s_[y : y + rows, x : x + columns]  # holds both contours, so it changes no distance
+        predicted, true = predicted_contours[box] == c, true_contours[box] == c
+        counts[c, 0] = np.count_nonzero(predicted & _near(true, reach))
+        counts[c, 2] = np.count_nonzero(true & _near(predicted, reach))
+    return counts
+
+
+def _iou_counts(
+    seen: Labels, filled: Labels, labelled: Mask, num_classes: int, width: float
+) -> Counts:
+    depth = max(1, round(width * math.hypot(*filled.shape)))
+    in_truth = labelled & _band(filled, depth)
+    in_prediction = labelled & _band(seen, depth)
+    intersection = _histogram(filled[in_truth & in_prediction & (filled == seen)], num_classes)
+    true = _histogram(filled[in_truth], num_classes)
+    predicted = _histogram(seen[in_prediction], num_classes)
+    return np.stack([intersection, true + predicted - intersection], axis=-1)
+
+
+def _trimap_counts(
+    prediction: Labels, truth: Labels, labelled: Mask, contour: Mask, num_classes: int
+) -> Counts:
+    """Count per radius; pixels of the contour itself, on both its sides, are at distance 0."""
+    radii = len(TRIMAP_RADII)
+    if not contour.any():
+        return np.zeros((radii, num_classes, 3), np.int64)
+    distance = _distance(contour) - np.float32(_ROUNDING)
+    near = labelled & (distance <= TRIMAP_RADII[-1])
+    ring = np.searchsorted(TRIMAP_RADII, distance[near])  # the smallest radius that includes it
+    true, predicted = truth[near], prediction[near]
+    hit = true == predicted
+    rings = [
+        _histogram(ring[chosen] * num_classes + classes[chosen], radii * num_classes)
+        for classes, chosen in ((true, hit), (true, np.s_[:]), (predicted, np.s_[:]))
+    ]
+    return np.stack(rings, axis=-1).reshape(radii, num_classes, 3).cumsum(axis=0)
+
+
+def _histogram(values: NDArray[np.integer], length: int) -> Counts:
+    return np.bincount(values, minlength=length).astype(np.int64, copy=False)
+
+
+def _ratio(part: ArrayLike, whole: ArrayLike) -> Floats:
+    """Divide; nan where that is 0 / 0."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.true_divide(part, whole), np.float64)
+
+
+def _mean(values: Floats, axis: int) -> Floats:
+    """Average what is not nan; nan, without the warning of `np.nanmean`, where nothing is left."""
+    return _ratio(np.nansum(values, axis=axis), (~np.isnan(values)).sum(axis=axis))

@@ -1,0 +1,112 @@
+"""What a difference between models is worth."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from segkit.comparison.results import Result, differences
+from segkit.comparison.written import (
+    as_markdown,
+    difference_line,
+    difference_table,
+    main_table,
+    ranked,
+)
+from segkit.evaluation.findings import Headline
+from segkit.evaluation.intervals import percentiles
+from segkit.receptive_field import Reach
+
+SAMPLES = 4000
+REACH = Reach(3, 3, 7)
+
+
+def result(name, *runs, reach=REACH):
+    """A model whose runs have these mIoUs, each given by a value and its bootstrap samples."""
+    found = []
+    for value, samples in runs:
+        samples = np.broadcast_to(samples, SAMPLES)
+        headline = Headline(value, percentiles(samples), samples)
+        found.append(
+            SimpleNamespace(
+                headlines=dict.fromkeys(("miou", "pixel_accuracy", "boundary_f1"), headline),
+                scores=SimpleNamespace(iou=(value, np.nan)),
+                class_names=("sky", "road"),
+            )
+        )
+    summary = SimpleNamespace(parameters=1_500_000, macs=2.5e9, reach=reach, size=(96, 128))
+    return Result(name, summary, 0.25, 300_000_000, found)
+
+
+def test_images_that_are_hard_for_all_do_not_widen_a_difference():
+    shared = np.random.default_rng(0).normal(0, 0.1, SAMPLES)
+    good, bad = result("good", (0.7, 0.7 + shared)), result("bad", (0.68, 0.68 + shared))
+    [difference] = differences([bad, good], "miou")
+    assert difference.name == "bad"
+    assert difference.value == pytest.approx(-0.02)
+    assert difference.interval == pytest.approx((-0.02, -0.02))
+    assert difference.verdict == "worse"
+
+
+def test_images_drawn_at_random_make_a_difference_uncertain():
+    rng = np.random.default_rng(0)
+    good, bad = (
+        result(name, (value, rng.normal(value, 0.03, SAMPLES)))
+        for name, value in (("good", 0.7), ("bad", 0.68))
+    )
+    [difference] = differences([good, bad], "miou")
+    low, high = difference.interval
+    # the difference of two normal values
+    assert low == pytest.approx(-0.02 - 1.96 * 0.03 * 2**0.5, abs=0.005)
+    assert high == pytest.approx(-0.02 + 1.96 * 0.03 * 2**0.5, abs=0.005)
+    assert difference.verdict == "not distinguishable"
+
+
+def test_runs_that_differ_among_themselves_make_a_difference_uncertain():
+    same = result("same", (0.70, 0.70), (0.70, 0.70))
+    mixed = result("mixed", (0.60, 0.60), (0.78, 0.78))
+    [difference] = differences([same, mixed], "miou")
+    assert difference.value == pytest.approx(-0.01)
+    assert difference.interval == pytest.approx((-0.10, 0.08))
+    assert difference.verdict == "not distinguishable"
+
+
+def test_the_best_is_the_one_of_the_highest_mean():
+    results = [
+        result("a", (0.5, 0.5)),
+        result("b", (0.8, 0.8), (0.4, 0.4)),
+        result("c", (0.6, 0.6)),
+    ]
+    # b and c are equal on average, the first one counts as the best
+    assert [d.name for d in differences(results, "miou")] == ["a", "c"]
+    assert [r.name for r in ranked(results)] == ["b", "c", "a"]
+
+
+def test_without_intervals_nothing_can_be_told():
+    lonely = result("lonely", (0.5, 0.5))
+    lonely.runs[0].headlines["miou"] = Headline(0.5, None, np.full(SAMPLES, 0.5))
+    other = result("other", (0.4, 0.4))
+    [difference] = differences([lonely, other], "miou")
+    assert difference.interval is None
+    assert difference_line(difference) == "-10.0: too few images to tell"
+
+
+def test_tables_say_mean_deviation_and_verdict():
+    good = result("good", (0.70, 0.70), (0.72, 0.72))
+    bad = result("bad", (0.5, 0.5), (0.5, 0.5), reach=None)
+    rows = main_table([bad, good])
+    assert [row[0] for row in rows] == ["model", "good", "bad"]
+    assert rows[1][1:7] == ["1.5", "2.50", "7", "0.250", "300", "71.0 ± 1.4"]
+    assert rows[2][3] == "all"
+    found = {"miou": differences([bad, good], "miou")}
+    assert difference_table(found, [bad, good]) == [
+        ["model", "mIoU, points to good"],
+        ["good", "best"],
+        ["bad", "-21.0 [-22.0, -20.0]: worse"],
+    ]
+    single = main_table([result("one", (0.5, 0.5))])
+    assert single[1][7] == "50.0"
+
+
+def test_markdown_keeps_its_columns():
+    assert as_markdown([["a", "b|c"], ["1", "2"]]) == "| a | b\\|c |\n|---|---|\n| 1 | 2 |\n"

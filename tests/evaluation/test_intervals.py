@@ -1,0 +1,120 @@
+"""Bootstrap intervals: how images are drawn, and how often the interval holds the truth."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from segkit.data.card import Card
+from segkit.evaluation.intervals import Resampling, resample, sequences
+
+
+def card(pattern=None):
+    return Card.model_validate(
+        {
+            "name": "things",
+            "root": "things",
+            "classes": [{"name": n, "color": [0, 0, 0]} for n in ("sky", "road")],
+            "label_map": {0: "sky", 1: "road"},
+            "splits": {},
+            "sequences": pattern,
+        }
+    )
+
+
+NAMES = [f"a_{i:03}" for i in range(7)] + [f"b_{i:03}" for i in range(5)]
+
+
+@pytest.mark.parametrize("block", [1, 3, 5])
+def test_each_sample_has_as_many_images(block):
+    drawn = resample(NAMES, card(), block)
+    assert np.array_equal(drawn.draws.sum(1), np.full(len(drawn.draws), len(NAMES)))
+    # every image is drawn as often as any other
+    np.testing.assert_allclose(drawn.draws.mean(0), 1, atol=0.12)
+
+
+def test_blocks_are_of_consecutive_frames_of_one_sequence():
+    possible = three_blocks()
+    for sample in resample(NAMES, card("^(.)_"), block=4).draws[:200]:
+        assert tuple(sample) in possible
+
+
+def three_blocks():
+    """How often each of the 12 frames is drawn, for any three whole blocks of four."""
+    blocks = []
+    for start in range(12):
+        first, length = (0, 7) if start < 7 else (7, 5)
+        counts = [0] * 12
+        for k in range(4):
+            counts[first + (start - first + k) % length] += 1
+        blocks.append(counts)
+    return {
+        tuple(map(sum, zip(*chosen, strict=True))) for chosen in product(blocks, blocks, blocks)
+    }
+
+
+def test_sequences_are_told_by_their_names():
+    groups = sequences(["x_1", "y_1", "x_2", "lonely"], card("^(.)_"))
+    assert [list(group) for group in groups] == [[0, 2], [1], [3]]
+    assert [list(group) for group in sequences(NAMES, card())] == [list(range(12))]
+
+
+def test_videos_are_drawn_in_blocks_unless_the_user_says_otherwise():
+    assert resample(NAMES, card()).block == 1
+    assert resample(NAMES, card("^(.)_")).block == 10
+    assert resample(NAMES, card("^(.)_"), 3).block == 3
+
+
+def test_the_same_seed_gives_the_same_draws():
+    one, same, other = (resample(NAMES, card(), seed=seed).draws for seed in (1, 1, 2))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def interval_of_mean(values, block=1):
+    drawn = resample(NAMES[: len(values)], card(), block)
+    return drawn.interval(drawn.of_means(np.array(values)))
+
+
+def test_too_few_images_have_no_interval():
+    assert interval_of_mean([0.5]) is None
+    assert interval_of_mean([1.0] * 12, block=7) is None
+    assert interval_of_mean([1.0] * 12, block=6) == (1, 1)
+
+
+def test_images_without_a_value_are_left_out():
+    assert interval_of_mean([0.25, np.nan] * 6) == (0.25, 0.25)
+    assert np.isnan(interval_of_mean([np.nan] * 12)).all()
+
+
+def test_sums_of_counts_are_drawn_before_the_statistic():
+    counts = np.array([[1, 2], [30, 40], [5, 10]])
+    drawn = Resampling(np.array([[3.0, 0, 0], [1, 1, 1], [0, 0, 3]]), 1)
+    assert drawn.of_sums(counts, lambda sums: sums).tolist() == [[3, 6], [36, 52], [15, 30]]
+
+
+def coverage(block, memory, images=80, trials=300):
+    """How often the interval of a ratio of sums holds the true ratio; frames resemble the last."""
+    rng = np.random.default_rng(0)
+    names = [f"{i:04}" for i in range(images)]
+    held = 0
+    drawn = resample(names, card(), block)
+    for _ in range(trials):
+        noise = rng.normal(size=images)
+        for i in range(1, images):
+            noise[i] = memory * noise[i - 1] + np.sqrt(1 - memory**2) * noise[i]
+        share = 1 / (1 + np.exp(-noise))  # its mean is a half
+        truth = rng.integers(50, 150, images)
+        counts = np.stack([rng.binomial(truth, share), truth], 1)
+        low, high = drawn.interval(drawn.of_sums(counts, lambda sums: sums[:, 0] / sums[:, 1]))
+        held += low <= 0.5 <= high
+    return held / trials
+
+
+def test_95_percent_of_the_intervals_hold_the_truth():
+    assert 0.92 <= coverage(block=1, memory=0) <= 0.975
+
+
+def test_frames_of_a_video_need_blocks():
+    assert coverage(block=1, memory=0.8) < 0.65
+    assert coverage(block=10, memory=0.8) > 0.8

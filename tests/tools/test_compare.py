@@ -1,0 +1,151 @@
+"""tools/compare.py on tiny networks, as a user runs it."""
+
+import csv
+import json
+import re
+import shutil
+
+import pytest
+import torch
+
+from segkit.training import benchmark_step
+
+
+@pytest.fixture
+def compare(monkeypatch):
+    """Run tools/compare.py on the CPU, with training steps timed in a hurry; its exit code."""
+    from conftest import _load
+
+    monkeypatch.setattr(benchmark_step, "SECONDS", 0.0)
+    monkeypatch.setattr(benchmark_step, "ROUNDS", 1)
+    monkeypatch.setattr(benchmark_step, "_in_another_process", lambda *_: 123_000_000)
+    main = _load("compare").main
+    return lambda *arguments: main([*map(str, arguments), "--device", "cpu"])
+
+
+@pytest.fixture
+def pair(tiny_config):
+    """Two experiments that differ by their decoder alone."""
+    unet = tiny_config(name="unet")
+    decoder = {"name": "interpolate", "widths": [8, 8, 8, 8, 8]}
+    return [unet, tiny_config({"model.decoder": decoder}, name="plain")]
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_experiments_are_trained_judged_and_written(compare, evaluate, pair, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert compare(*pair, "--seeds", 2, "--out", out) == 0
+    shown = capsys.readouterr().out
+    runs = sorted(path.name for path in out.iterdir() if path.is_dir())
+    assert runs == ["plain-seed0", "plain-seed1", "unet-seed0", "unet-seed1"]
+    assert "WARNING" not in shown  # nothing but the decoder differs
+
+    rows = rows_of(out / "comparison.csv")
+    assert [(row["model"], row["run"]) for row in rows] == [
+        ("unet", "0"), ("unet", "1"), ("plain", "0"), ("plain", "1"),
+    ]  # fmt: skip
+    for row in rows:
+        scores = tmp_path / "scores.json"
+        assert evaluate(out / f"{row['model']}-seed{row['run']}", "--json", scores) == 0
+        judged = json.loads(scores.read_text())
+        assert float(row["miou"]) == judged["scores"]["miou"]
+        assert float(row["boundary_f1"]) == judged["headlines"]["boundary_f1"]["value"]
+        assert float(row["iou/box"]) == judged["scores"]["iou"][1]
+        weights = torch.load(out / f"{row['model']}-seed0/checkpoints/best.pt")["model"]
+        counted = sum(v.numel() for k, v in weights.items() if re.search("weight|bias", k))
+        assert int(row["parameters"]) == counted
+
+    markdown = (out / "comparison.md").read_text()
+    page = (out / "comparison.html").read_text()
+    mean = sum(float(row["miou"]) for row in rows if row["model"] == "unet") / 2
+    for text in (shown, markdown, page):
+        assert f"{100 * mean:.1f} ± " in text
+        assert "3 images; 2 runs of each model" in text.replace("\n", " ")
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_second_call_trains_nothing(compare, pair, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert compare(*pair, "--seeds", 1, "--out", out) == 0
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.pt")}
+    assert compare(*pair, "--seeds", 1, "--out", out) == 0
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.pt")} == times
+    assert capsys.readouterr().out.count("training ") == 2 + 2  # and "measuring training steps"
+
+
+def test_an_interrupted_training_is_gone_on_with(compare, train, pair, tmp_path, monkeypatch):
+    from segkit.training.loop import Stopped, Trainer
+
+    out, finish = tmp_path / "out", Trainer._finish_epoch
+
+    def stop(self, scores):
+        finish(self, scores)
+        raise Stopped
+
+    monkeypatch.setattr(Trainer, "_finish_epoch", stop)
+    assert compare(pair[0], "--seeds", 1, "--out", out) == 130
+    monkeypatch.setattr(Trainer, "_finish_epoch", finish)
+    assert compare(pair[0], "--seeds", 1, "--out", out) == 0
+    straight = tmp_path / "straight"
+    assert train(pair[0], "--set", f"run_dir={straight}") == 0
+    one, other = ((folder / "metrics.csv").read_text() for folder in (out / "unet-seed0", straight))
+    assert one == other
+
+
+def test_runs_that_differ_by_their_seed_are_one_model(compare, train, pair, tmp_path, capsys):
+    for seed in (3, 4):
+        assert train(pair[0], "--set", f"seed={seed}", f"run_dir={tmp_path}/mine-seed{seed}") == 0
+    assert train(pair[1], "--set", f"run_dir={tmp_path}/other") == 0
+    folders = [tmp_path / name for name in ("mine-seed3", "other", "mine-seed4")]
+    assert compare(*folders, "--out", tmp_path / "out") == 0
+    rows = rows_of(tmp_path / "out" / "comparison.csv")
+    assert [(row["model"], row["run"]) for row in rows] == [
+        ("mine", "0"), ("mine", "1"), ("other", "0"),
+    ]  # fmt: skip
+
+
+def test_whatever_else_differs_is_told(compare, tiny_config, tmp_path, capsys):
+    a, b = tiny_config(name="a"), tiny_config({"train.epochs": 1}, name="b")
+    assert compare(a, b, "--seeds", 1, "--out", tmp_path / "out") == 0
+    out = capsys.readouterr().out.replace("\n", " ")
+    assert "WARNING: b differs from a in train.epochs: 2 -> 1" in out
+
+
+def test_other_settings_in_the_way_are_refused(compare, tiny_config, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert compare(tiny_config(name="a"), "--seeds", 1, "--out", out) == 0
+    changed = tiny_config({"train.epochs": 1}, name="a")
+    assert compare(changed, "--seeds", 1, "--out", out) == 2
+    error = capsys.readouterr().err
+    assert "trained with other settings (train.epochs: 2 -> 1)" in error
+    assert "--out" in error
+
+
+def test_mistakes_end_in_a_sentence(compare, train, tiny_config, tiny_set, tmp_path, capsys):
+    assert compare(tmp_path / "no.yaml") == 2
+    assert compare(tmp_path / "no_run") == 2
+    config = tiny_config(name="a")
+    assert compare(config, config, "--out", tmp_path / "out") == 2
+    assert "two contestants are called a" in capsys.readouterr().err
+    assert compare(config, "--seeds", 0) == 2
+    (tmp_path / "file").write_text("")
+    assert compare(config, "--out", tmp_path / "file") == 2
+
+    assert train(config) == 0
+    other = tmp_path / "other.yaml"
+    text = tiny_set.card.read_text()
+    other.write_text(text.replace("box", "crate"))
+    second = tiny_config({"data.card": str(other), "run_dir": str(tmp_path / "second")}, name="c")
+    assert train(second) == 0
+    capsys.readouterr()
+    assert compare(tmp_path / "run", tmp_path / "second", "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "ground, crate, bar" in error
+    assert "ground, box, bar" in error
+
+    shutil.rmtree(tmp_path / "out")

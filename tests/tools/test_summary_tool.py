@@ -1,0 +1,101 @@
+"""tools/summary.py as a user runs it."""
+
+import json
+import runpy
+import shutil
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).parents[2] / "tools" / "summary.py"
+
+
+@pytest.fixture
+def summary():
+    main = runpy.run_path(str(TOOL))["main"]
+    return lambda *arguments: main([*map(str, arguments)])
+
+
+def test_the_table_and_the_totals(tiny_config, tiny_set, summary, capsys, tmp_path):
+    shutil.rmtree(tiny_set.root)  # no data is needed
+    crop = [{"RandomCrop": {"height": 40, "width": 48}}]
+    file = tmp_path / "summary.json"
+    config = tiny_config({"data.train_transforms": crop})
+    assert summary(config, "--json", file) == 0
+    output = capsys.readouterr().out
+    written = json.loads(file.read_text())
+    assert written["size"] == [40, 48]
+    for part in (
+        "unet on vgg11_bn",
+        "features.0",
+        "Conv2d 3x3",
+        "Bilinear x2",
+        "40x48 (H x W), padded to 48x48",
+        f"{written['parameters']:,}",
+        f"{written['reach'][2]} pixels",
+        "MB in bf16",
+    ):
+        assert part in output
+    assert max(map(len, output.splitlines())) <= 80
+    assert written["layers"][0]["name"] == "encoder.features.0"
+    assert written["layers"][0]["field"] == 3
+    assert sum(layer["macs"] for layer in written["layers"]) == written["macs"]
+
+
+def test_the_size_is_the_users(tiny_config, summary, capsys):
+    crop = [{"RandomCrop": {"height": 40, "width": 48}}]
+    assert summary(tiny_config({"data.train_transforms": crop}), "--size", "64", "96") == 0
+    output = capsys.readouterr().out
+    assert "64x96 (H x W)\n" in output
+
+
+def test_without_a_crop_the_size_is_imagenets(tiny_config, summary, capsys):
+    assert summary(tiny_config()) == 0
+    assert "224x224 (H x W)\n" in capsys.readouterr().out
+
+
+def test_pretrained_weights_are_not_looked_for(tiny_config, summary, monkeypatch):
+    monkeypatch.setattr("segkit.model.load_encoder_weights", None)
+    config = tiny_config({"model.encoder.weights": "imagenet"})
+    assert summary(config, "--set", "model.encoder.width=1.0") == 0
+
+
+def test_the_whole_image_in_json(tiny_config, summary, capsys, tmp_path):
+    file = tmp_path / "summary.json"
+    config = tiny_config({"model.encoder.norm": "group"})
+    assert summary(config, "--json", file) == 0
+    assert "receptive field: the whole image" in capsys.readouterr().out
+    written = json.loads(file.read_text(), parse_constant=pytest.fail)
+    assert written["reach"] is None
+    assert written["layers"][-1]["field"] == "image"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--size", "0", "64"], "--size 0 64"),
+        (["--size", "64", "-5"], "--size 64 -5"),
+        (["--size", "64", "wide"], "--size 64 wide"),
+        (["--size", "64.5", "64"], "--size 64.5 64"),
+        (["--set", "model.decoder.widht=[8]"], "widht"),
+        (["--json", "no/such/folder/file.json"], "no/such/folder/file.json"),
+    ],
+)
+def test_mistakes(arguments, part, tiny_config, summary, capsys):
+    assert summary(tiny_config(), *arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert part in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+    assert captured.out == ""
+
+
+def test_a_config_that_is_not_there(summary, capsys):
+    assert summary("configs/unet_vgg61.yaml") == 2
+    assert "did you mean configs/unet_vgg16.yaml?" in capsys.readouterr().err
+
+
+def test_one_number_is_no_size(tiny_config, summary, capsys):
+    with pytest.raises(SystemExit) as end:
+        summary(tiny_config(), "--size", "64")
+    assert end.value.code == 2
