@@ -339,6 +339,7 @@ def test_what_has_no_rule_is_refused_and_not_guessed(function, why):
         (lambda x: torch.cat([x[:, :, 5:], x[:, :, :5]], 2), Reach(0, 5, 1)),
         (lambda x: nn.functional.pad(x[:, :, :-5], (0, 0, 5, 0)), Reach(5, 0, 1)),
         (lambda x: x + nn.functional.pad(x, (0, 0, -2, 2)), Reach(0, 2, 3)),
+        (lambda x: torch.cat([x, nn.functional.pad(x, (0, 0, -2, 2))], 1), Reach(0, 2, 3)),
         (lambda x: x * x.mean((2, 3), keepdim=True), None),
         (lambda x: x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2), Reach(0, 0, 1)),
         (lambda x: torch.zeros_like(x), Reach(0, 0, 0)),

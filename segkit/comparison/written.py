@@ -102,12 +102,13 @@ def as_csv(results: Sequence[Result]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     names = results[0].runs[0].class_names
     costs = ("parameters", "macs", "receptive_field", "seconds_per_step", "memory_bytes")
-    writer.writerow(["model", "run", *costs, *HEADLINES, *(f"iou/{name}" for name in names)])
+    headlines = results[0].runs[0].headlines
+    writer.writerow(["model", "run", *costs, *headlines, *(f"iou/{name}" for name in names)])
     for result in results:
         reach = result.summary.reach
         cost = [result.summary.parameters, result.summary.macs, reach.field if reach else "all"]
         for number, run in enumerate(result.runs):
-            shares = [run.headlines[name].value for name in HEADLINES] + list(run.scores.iou)
+            shares = [run.headlines[name].value for name in headlines] + list(run.scores.iou)
             writer.writerow(
                 [result.name, number, *cost, result.seconds, result.memory]
                 + ["" if math.isnan(share) else share for share in shares]

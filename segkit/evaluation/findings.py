@@ -31,14 +31,16 @@ from segkit.evaluation.metrics import (
 )
 
 HEADLINES = {  # name in Findings.headlines -> as people write it
+    "foreground_iou": "foreground IoU",  # of the second of two classes, whom the mean would hide
+    "miou": "mIoU",
     "pixel_accuracy": "pixel accuracy",
     "mean_accuracy": "mean accuracy",
-    "miou": "mIoU",
     "frequency_weighted_iou": "frequency-weighted IoU",
     "mean_dice": "mean Dice",
     "boundary_f1": "boundary F1",
     "boundary_iou": "boundary IoU",
 }
+OF_PIXELS = ("miou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "mean_dice")
 
 
 class Headline(NamedTuple):
@@ -65,7 +67,7 @@ class Findings:
         images: judged.
         block: images drawn together for the intervals.
         scores: from the confusion matrix.
-        headlines: by the keys of `HEADLINES`, in that order.
+        headlines: by the keys of `HEADLINES`, in that order; the foreground for two classes alone.
         boundary_f1: per class.
         boundary_iou: per class.
         trimap: pixels from a boundary -> mIoU within.
@@ -119,7 +121,8 @@ def findings_of(
         block: consecutive images drawn together for the intervals; None: as the card suggests.
         seed: of the intervals.
     """
-    assert evaluation.boundary is not None and evaluation.calibration is not None
+    assert evaluation.boundary is not None
+    assert evaluation.calibration is not None
     resampling = resample(evaluation.names, card, block, seed)
     each = class_counts(evaluation.matrices[:, :-1])  # (N, C, 3)
     counts = each.sum(0)
@@ -158,12 +161,15 @@ def _headlines(
         bands: counts of the boundary IoU of each image, `(N, num_classes, 2)`.
         resampling: of the images.
     """
-    of_pixels = list(HEADLINES)[:5]
-    drawn = resampling.of_sums(
-        each, lambda counts: np.stack([getattr(figures(counts), name) for name in of_pixels])
-    )
-    samples = dict(zip(of_pixels, drawn, strict=True))
-    values = {name: getattr(scores, name) for name in of_pixels}
+
+    def of_pixels(counts: Shares) -> Shares:
+        found = figures(counts)
+        return np.stack([*(getattr(found, name) for name in OF_PIXELS), found.iou[..., 1]])
+
+    drawn = resampling.of_sums(each, of_pixels)
+    samples = dict(zip((*OF_PIXELS, "foreground_iou"), drawn, strict=True))
+    values = {name: getattr(scores, name) for name in OF_PIXELS}
+    values["foreground_iou"] = scores.iou[1]
     f1_of_image = nanmean(f1)
     samples["boundary_f1"] = resampling.of_means(f1_of_image)
     values["boundary_f1"] = float(nanmean(f1_of_image))
@@ -177,4 +183,5 @@ def _headlines(
     return {
         name: Headline(values[name], resampling.interval(samples[name]), samples[name])
         for name in HEADLINES
+        if name != "foreground_iou" or len(scores.iou) == 2
     }

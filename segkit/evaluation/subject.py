@@ -57,7 +57,8 @@ def load_subject(
     """
     predictor = Predictor.load(checkpoint, device, **inference)
     config, trained = predictor.config, predictor.card
-    assert config is not None and trained is not None
+    assert config is not None
+    assert trained is not None
     used = load_card(card) if card else trained
     check_same_classes(used, trained, f"{card}", predictor.origin)
     if data_root:

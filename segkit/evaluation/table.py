@@ -34,12 +34,11 @@ def headlines(findings: Findings) -> list[str]:
     """Write the headline figures, with the majority-class baseline beside them."""
     scores, baseline = findings.scores, findings.baseline
     lines = []
-    for name, written in HEADLINES.items():
-        value, interval, _ = findings.headlines[name]
+    for name, (value, interval, _) in findings.headlines.items():
         line = (
             scores.miou_line(interval)
             if name == "miou"
-            else (f"{written} {with_interval(value, interval)}")
+            else (f"{HEADLINES[name]} {with_interval(value, interval)}")
         )
         lines.append(line)
     lines += [

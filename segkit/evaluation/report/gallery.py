@@ -115,7 +115,7 @@ def error_map(
     Shape: `(H, W, C)`, `(H, W)` and `(H, W)` to RGB `(H, W, 3)`.
     """
     light = displayable(image).mean(-1, keepdims=True) / 255
-    faded = 190 + 60 * (light * (GREYS - 1)).round() / (GREYS - 1)
+    faded = 175 + 77 * (light * (GREYS - 1)).round() / (GREYS - 1)
     painted = np.repeat(faded, 3, axis=-1).round().astype(np.uint8)
     painted[truth != prediction] = ERROR
     painted[truth == IGNORE_INDEX] = VOID

@@ -14,9 +14,8 @@ from segkit.data.draw import VOID_COLOR
 from segkit.evaluation.boundary import BOUNDARY_IOU_WIDTH, BOUNDARY_TOLERANCE
 from segkit.evaluation.evaluate import Evaluation
 from segkit.evaluation.findings import HEADLINES, Findings
-from segkit.evaluation.intervals import SAMPLES, Interval, resample
-from segkit.evaluation.metrics import Shares, class_counts, percent
-from segkit.evaluation.metrics import figures as figures_of
+from segkit.evaluation.intervals import SAMPLES, Interval
+from segkit.evaluation.metrics import percent
 from segkit.evaluation.report import gallery, plots
 from segkit.evaluation.report.confusion import confusion_of
 from segkit.evaluation.subject import Subject
@@ -65,15 +64,9 @@ def as_html(evaluation: Evaluation, findings: Findings, subject: Subject) -> str
     return environment.get_template("report.html.j2").render(
         findings=findings,
         subject=subject,
-        tiles=tiles(evaluation, findings, subject),
+        tiles=tiles(findings),
         columns=class_columns(findings),
-        missed=[
-            name
-            for name, support, share in zip(
-                findings.class_names, findings.scores.support, findings.predicted_share, strict=True
-            )
-            if support and not share
-        ],
+        missed=never_predicted(findings),
         colors=subject.dataset.card.colors,
         void_color=VOID_COLOR,
         confusion=confusion_of(evaluation.matrix),
@@ -93,36 +86,16 @@ def as_html(evaluation: Evaluation, findings: Findings, subject: Subject) -> str
     )
 
 
-def tiles(evaluation: Evaluation, findings: Findings, subject: Subject) -> list[Tile]:
-    """Give the headline figures, mIoU first, and for two classes the IoU of the second next."""
+def tiles(findings: Findings) -> list[Tile]:
+    """Give the headline figures."""
     scores = findings.scores
-    present = f"{scores.classes_present} of {len(scores.iou)} classes present"
-    found = {}
-    for key, name in HEADLINES.items():
-        figure, note = findings.headlines[key], present if key == "miou" else ""
-        found[key] = Tile(key, name, figure.value, figure.interval, note)
-    shown = [found.pop("miou")]
-    if len(scores.iou) == 2:  # of background and thing, the mean hides a poor thing
-        shown.append(_foreground(evaluation, findings, subject))
-    return shown + list(found.values())
-
-
-def _foreground(evaluation: Evaluation, findings: Findings, subject: Subject) -> Tile:
-    def iou(counts: Shares) -> Shares:
-        return figures_of(counts).iou[..., 1]
-
-    interval = None
-    if findings.headlines["miou"].interval is not None:
-        draws = resample(evaluation.names, subject.dataset.card, findings.block)
-        counts = class_counts(evaluation.matrices[:, :-1])
-        interval = draws.interval(draws.of_sums(counts, iou))
-    return Tile(
-        "foreground_iou",
-        "foreground IoU",
-        findings.scores.iou[1],
-        interval,
-        f"class ‘{findings.class_names[1]}’",
-    )
+    notes = {"miou": f"{scores.classes_present} of {len(scores.iou)} classes present"}
+    if "foreground_iou" in findings.headlines:
+        notes["foreground_iou"] = f"class ‘{findings.class_names[1]}’"
+    return [
+        Tile(key, HEADLINES[key], figure.value, figure.interval, notes.get(key, ""))
+        for key, figure in findings.headlines.items()
+    ]
 
 
 def class_columns(findings: Findings) -> dict[str, tuple[float, ...]]:
@@ -140,22 +113,34 @@ def class_columns(findings: Findings) -> dict[str, tuple[float, ...]]:
     }
 
 
+def never_predicted(findings: Findings) -> list[str]:
+    """Name the classes that are in the truth alone."""
+    pairs = zip(findings.scores.support, findings.predicted_share, strict=True)
+    return [
+        name
+        for name, (support, share) in zip(findings.class_names, pairs, strict=True)
+        if support and not share
+    ]
+
+
 def facts(evaluation: Evaluation, subject: Subject) -> dict[str, str]:
     """Say what the figures may depend on besides the config."""
     predictor, card = subject.predictor, subject.dataset.card
-    tiles = predictor.tiles
+    cut = predictor.tiles
     views = [f"x {scale:g}{', mirrored' if flip else ''}" for scale, flip in predictor.views]
-    speed = f" ({len(evaluation.names) / evaluation.seconds:.1f} images/s)"
+    images = len(evaluation.names)
     known = {
         "checkpoint": predictor.origin,
-        "data": f"{subject.title}, {len(evaluation.names)} images",
+        "data": f"{subject.title}, {images} image{'' if images == 1 else 's'}",
         "data root": card.root,
         "source": card.source,
         "licence": card.licence,
-        "images predicted": f"in tiles of {tiles.size} px, {tiles.mode}" if tiles else "whole",
+        "images predicted": f"in tiles of {cut.size} px, {cut.mode}" if cut else "whole",
         "averaged over": "; ".join(views) if predictor.averages else "",
         "device": str(predictor.hardware),
-        "evaluation took": f"{evaluation.seconds:.1f} s{speed if evaluation.seconds else ''}",
+        "evaluation took": (
+            f"{evaluation.seconds:.1f} s ({images / evaluation.seconds:.1f} images/s)"
+        ),
         "written": datetime.now().astimezone().isoformat(" ", "minutes"),
         "python": platform.python_version(),
         "platform": platform.platform(),
