@@ -94,8 +94,8 @@ def _below(folder: Path, base: Path, out: Path) -> list[Source]:
 
 def _known(paths: Sequence[Path], base: Path, out: Path) -> list[Source]:
     """Keep what has a known suffix, and leave out the results of an earlier call."""
-    results = out.absolute()
-    skip = results if results.is_relative_to(base.absolute()) and out != base else None
+    results, top = out.absolute(), base.absolute()
+    skip = results if results != top and results.is_relative_to(top) else None
     return [
         Source(path, path.relative_to(base).with_suffix(""))
         for path in paths
