@@ -19,6 +19,13 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def positive(text: str) -> int:
+    """Read a number from 1 upwards; argparse tells who does not give one."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number from 1 upwards")
+    return int(text)
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Let the user choose where to compute."""
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -34,7 +41,7 @@ def add_overrides(parser: argparse.ArgumentParser, description: str) -> None:
 def add_inference(parser: argparse.ArgumentParser) -> None:
     """Let the user choose how images go through the network."""
     parser.add_argument(
-        "--tile", type=int, metavar="S", help="cut images larger than S x S pixels into tiles"
+        "--tile", type=positive, metavar="S", help="cut images larger than S x S pixels into tiles"
     )
     parser.add_argument(
         "--tile-mode",

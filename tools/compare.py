@@ -17,7 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from segkit.cli import add_device, check_folder, make_parser, run_tool, write_text
+from segkit.cli import add_device, check_folder, make_parser, positive, run_tool, write_text
 
 FIGURES = ("miou", "boundary_f1")  # whose differences are worked out
 
@@ -33,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="an experiment (YAML), trained if it is not yet; or a run folder or checkpoint. Runs "
         "that differ by their seed alone are one model",
     )
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each experiment (default: 3)")
+    parser.add_argument(
+        "--seeds", type=positive, default=3, help="runs of each experiment (default: 3)"
+    )
     parser.add_argument("--split", help="to judge on (default: the validation split)")
     parser.add_argument(
         "--out",
@@ -43,7 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="of runs and results (default: runs/compare)",
     )
     parser.add_argument(
-        "--block", type=int, metavar="N", help="images drawn together for intervals, see eval.py"
+        "--block",
+        type=positive,
+        metavar="N",
+        help="images drawn together for intervals, see eval.py",
     )
     add_device(parser)
     return run_tool(compare, parser, argv)
@@ -64,12 +69,9 @@ def compare(arguments: argparse.Namespace) -> int:
     )
     from segkit.config import Config
     from segkit.data import Card
-    from segkit.errors import UserError
     from segkit.hardware import choose_hardware
     from segkit.training.loop import Stopped, Trainer
 
-    if arguments.seeds < 1:
-        raise UserError(f"--seeds must be 1 or more, not {arguments.seeds}")
     check_folder(arguments.out)
     console = Console(highlight=False, soft_wrap=True, emoji=False)
     console.width = max(console.width, 110)  # narrower, the tables would be hard to read

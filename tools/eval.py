@@ -21,6 +21,7 @@ from segkit.cli import (
     add_inference,
     check_output,
     make_parser,
+    positive,
     read_inference,
     run_tool,
     write_text,
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--block",
-        type=int,
+        type=positive,
         metavar="N",
         help="images drawn together for intervals (default: 10 for videos, else 1)",
     )
