@@ -41,7 +41,10 @@ def add_overrides(parser: argparse.ArgumentParser, description: str) -> None:
 def add_inference(parser: argparse.ArgumentParser) -> None:
     """Let the user choose how images go through the network."""
     parser.add_argument(
-        "--tile", type=positive, metavar="S", help="cut images larger than S x S pixels into tiles"
+        "--tile",
+        type=positive,
+        metavar="S",
+        help="cut images larger than S x S pixels into tiles; 512 keeps a U-Net below 3 GB",
     )
     parser.add_argument(
         "--tile-mode",

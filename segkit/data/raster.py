@@ -13,6 +13,8 @@ from PIL import Image
 
 from segkit.errors import UserError
 
+Image.MAX_IMAGE_PIXELS = None  # the user's own files, however large, are no attack
+
 TIFF_SUFFIXES = (".tif", ".tiff")
 LOSSLESS_SUFFIXES = (".png", ".bmp", ".gif", *TIFF_SUFFIXES, ".npy")
 SUFFIXES = (*LOSSLESS_SUFFIXES, ".jpg", ".jpeg", ".webp")

@@ -224,7 +224,6 @@ class Predictor:
         with self.hardware.autocast():
             logits: Tensor = self.model(self.normalize(self.hardware.load(crop[None])))[0]
         rows, columns = region.within(seen)
-        rows, columns = region.within(seen)
         return logits[:, rows, columns]
 
     @staticmethod

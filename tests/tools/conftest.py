@@ -37,6 +37,13 @@ def evaluate() -> Callable[..., int]:
 
 
 @pytest.fixture
+def compare() -> Callable[..., int]:
+    """Run tools/compare.py on the CPU; gives its exit code."""
+    main = _load("compare").main
+    return lambda *arguments: main([*map(str, arguments), "--device", "cpu"])
+
+
+@pytest.fixture
 def check() -> Callable[..., int]:
     """Run tools/check_data.py; gives its exit code."""
     main = _load("check_data").main

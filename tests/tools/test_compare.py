@@ -11,16 +11,12 @@ import torch
 from segkit.training import benchmark_step
 
 
-@pytest.fixture
-def compare(monkeypatch):
-    """Run tools/compare.py on the CPU, with training steps timed in a hurry; its exit code."""
-    from conftest import _load
-
+@pytest.fixture(autouse=True)
+def _hasty_timing(monkeypatch):
+    """Time each training step once."""
     monkeypatch.setattr(benchmark_step, "SECONDS", 0.0)
     monkeypatch.setattr(benchmark_step, "ROUNDS", 1)
     monkeypatch.setattr(benchmark_step, "_in_another_process", lambda *_: 123_000_000)
-    main = _load("compare").main
-    return lambda *arguments: main([*map(str, arguments), "--device", "cpu"])
 
 
 @pytest.fixture
