@@ -21,7 +21,7 @@ train: $(VENV)/.dev
 	$(BIN)/python tools/train.py configs/unet_vgg16.yaml
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
