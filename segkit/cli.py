@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def check_output(path: Path | None) -> None:
 
 
 def check_folder(path: Path | None) -> None:
-    """Make a folder for results, before the work is done.
+    """Make a folder for results and try to write into it, before the work is done.
 
     Raises:
         UserError: it cannot be made or written to.
@@ -104,20 +105,22 @@ def check_folder(path: Path | None) -> None:
         return
     try:
         path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):  # permission bits do not tell all
+            pass
     except OSError as error:
-        raise UserError(f"cannot make the folder {path}: {error.strerror}; name another") from error
-    if not os.access(path, os.W_OK):
-        raise UserError(f"cannot write into {path}; name another folder")
+        raise UserError(
+            f"cannot write into {path}: {error.strerror or error}; name another folder"
+        ) from error
 
 
-def write_text(path: Path, text: str) -> None:
+def write_file(path: Path, content: str | bytes) -> None:
     """Write a file the user asked for.
 
     Raises:
         UserError: it cannot be written.
     """
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error}") from error
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from segkit.cli import add_overrides, check_output, make_parser, run_tool, write_text
+from segkit.cli import add_overrides, check_output, make_parser, run_tool, write_file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,9 +61,9 @@ def check(arguments: argparse.Namespace) -> int:
         console.print(text if severity else f"    {text}", markup=False)
     console.print(f"{card.name} at {card.root}: {report.verdict}", markup=False)
     if arguments.json:
-        write_text(arguments.json, json.dumps(report.as_json(), indent=2) + "\n")
+        write_file(arguments.json, json.dumps(report.as_json(), indent=2) + "\n")
     if arguments.html:
-        write_text(arguments.html, as_html(report, listed))
+        write_file(arguments.html, as_html(report, listed))
     return 1 if report.errors else 0
 
 

@@ -17,7 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from segkit.cli import add_device, check_folder, make_parser, positive, run_tool, write_text
+from segkit.cli import add_device, check_folder, make_parser, positive, run_tool, write_file
 
 FIGURES = ("miou", "boundary_f1")  # whose differences are worked out
 
@@ -124,14 +124,14 @@ def compare(arguments: argparse.Namespace) -> int:
     picture = draw_costs(results)
     caption = "mIoU and boundary F1 of each model against its MACs and the seconds of a step"
     sections = [f"## {heading}\n\n{as_markdown(rows)}" for heading, rows in tables.items()]
-    write_text(
+    write_file(
         out / "comparison.md",
         "\n".join([f"# {title}\n", *(f"{n}\n" for n in notes), *sections])
         + f"\n![{caption}](comparison.png)\n",
     )
-    write_text(out / "comparison.csv", as_csv(results))
-    write_text(out / "comparison.html", render(title, notes, tables, picture, caption))
-    (out / "comparison.png").write_bytes(picture)
+    write_file(out / "comparison.csv", as_csv(results))
+    write_file(out / "comparison.html", render(title, notes, tables, picture, caption))
+    write_file(out / "comparison.png", picture)
     console.print(f"written: {out}{os.sep}comparison.md, .csv, .html, .png", markup=False)
     return 0
 

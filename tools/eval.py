@@ -19,12 +19,13 @@ from rich.progress import Progress
 from segkit.cli import (
     add_device,
     add_inference,
+    check_folder,
     check_output,
     make_parser,
     positive,
     read_inference,
     run_tool,
-    write_text,
+    write_file,
 )
 
 
@@ -58,14 +59,14 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     from segkit.data import make_loader
     from segkit.data.loader import EpochBatches
     from segkit.evaluation import evaluate, findings_of
-    from segkit.evaluation.report import check_report, write_report
+    from segkit.evaluation.report import write_report
     from segkit.evaluation.subject import load_subject
     from segkit.evaluation.table import class_table, convention_table, headlines
     from segkit.evaluation.written import as_json
     from segkit.processes import join_processes
 
     check_output(arguments.json)
-    check_report(arguments.report)
+    check_folder(arguments.report)
     subject = load_subject(
         arguments.checkpoint,
         arguments.split,
@@ -111,7 +112,7 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     origin = {"checkpoint": predictor.origin, "data": dataset.card.name, "split": dataset.split}
     figures = json.dumps(as_json(found, findings, **origin), indent=2) + "\n"
     if arguments.json:
-        write_text(arguments.json, figures)
+        write_file(arguments.json, figures)
     if arguments.report:
         page = write_report(arguments.report, found, findings, subject, figures)
         console.print(f"report: {page}")

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from segkit.cli import add_overrides, check_output, make_parser, run_tool, write_text
+from segkit.cli import add_overrides, check_output, make_parser, run_tool, write_file
 from segkit.config import load_config
 from segkit.errors import UserError
 
@@ -63,7 +63,7 @@ def show(arguments: argparse.Namespace) -> int:
     for line in totals(summary, padded):
         console.print(line)
     if arguments.json:
-        write_text(arguments.json, json.dumps(as_json(asdict(summary)), indent=2) + "\n")
+        write_file(arguments.json, json.dumps(as_json(asdict(summary)), indent=2) + "\n")
     return 0
 
 

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from segkit.cli import check_folder
 from segkit.config.load import dump_config, parse_config
 from segkit.data.card import Card
 from segkit.data.dataset import Sample
@@ -27,8 +28,8 @@ from segkit.errors import UserError
 from segkit.evaluation import evaluate, findings_of
 from segkit.evaluation.findings import HEADLINES
 from segkit.evaluation.metrics import percent
-from segkit.evaluation.report import check_report, write_report
 from segkit.evaluation.report import folder as folder_module
+from segkit.evaluation.report import write_report
 from segkit.evaluation.report.confusion import NUMBERED
 from segkit.evaluation.report.plots import Frame
 from segkit.evaluation.subject import Subject
@@ -581,14 +582,14 @@ def test_a_full_disk_leaves_the_old_report(tmp_path, monkeypatch):
 
 
 def test_the_folder_is_tried_beforehand(tmp_path):
-    check_report(None)
-    check_report(tmp_path / "new" / "one")
+    check_folder(None)
+    check_folder(tmp_path / "new" / "one")
     assert list((tmp_path / "new" / "one").iterdir()) == []
     file = tmp_path / "file"
     file.write_text("kept")
     for path in (file, file / "below"):
-        with pytest.raises(UserError, match=re.escape(str(path)) + ".*--report DIR") as error:
-            check_report(path)
+        with pytest.raises(UserError, match=f"{path}.*name another") as error:
+            check_folder(path)
         assert "\n" not in str(error.value)
     assert file.read_text() == "kept"
 

@@ -1,9 +1,8 @@
-"""The folder of a report: tried before the work, filled after it."""
+"""The folder of a report."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from segkit.errors import UserError
@@ -12,25 +11,6 @@ from segkit.evaluation.findings import Findings
 from segkit.evaluation.report.page import as_html
 from segkit.evaluation.subject import Subject
 from segkit.evaluation.written import class_csv, image_csv
-
-
-def check_report(folder: Path | None) -> None:
-    """Make the folder and try to write into it, before the work is done.
-
-    Args:
-        folder: of the report; None: there will be none.
-
-    Raises:
-        UserError: it cannot be made or written to.
-    """
-    if folder is None:
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise _unwritable(folder, error) from error
 
 
 def write_report(
