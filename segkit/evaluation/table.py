@@ -11,12 +11,17 @@ from segkit.evaluation.metrics import percent, with_interval
 
 def class_table(findings: Findings, title: str) -> Table:
     """Lay out the figures of each class."""
-    table = Table(title=f"{title}, in %", box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(
+        title=f"{title}, in %",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
     table.add_column("class")
     columns = {
         "IoU": findings.scores.iou,
-        "Dice": findings.scores.dice,
-        "precision": findings.scores.precision,
+        "prec.": findings.scores.precision,
         "recall": findings.scores.accuracy,
         "boundary F1": findings.boundary_f1,
         "boundary IoU": findings.boundary_iou,
