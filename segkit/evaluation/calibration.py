@@ -24,18 +24,14 @@ def calibration_counts(confidence: Tensor, right: Tensor) -> NDArray[np.float64]
     Shape: both `(pixels,)`, to `(BINS, 3)`.
     """
     bins = (confidence * BINS).long().clamp_(max=BINS - 1)
-    return (
-        torch.stack(
-            [
-                torch.bincount(bins, minlength=BINS).double(),
-                torch.bincount(bins, right.double(), BINS),
-                torch.bincount(bins, confidence.double(), BINS),
-            ],
-            -1,
-        )
-        .cpu()
-        .numpy()
-    )
+    return torch.stack(
+        [
+            torch.bincount(bins, minlength=BINS).double(),
+            torch.bincount(bins, right.double(), BINS),
+            torch.bincount(bins, confidence.double(), BINS),
+        ],
+        -1,
+    ).numpy()
 
 
 class Calibration(NamedTuple):

@@ -138,7 +138,8 @@ def count(
     if prediction.confidence is not None:
         judged = target != IGNORE_INDEX
         right = mask[judged] == target[judged]
-        bins = calibration_counts(prediction.confidence[judged], right)
+        # on the CPU, whose sums of fractions are the same each time
+        bins = calibration_counts(prediction.confidence[judged].cpu(), right.cpu())
     at_boundaries = None
     if boundaries:
         at_boundaries = boundary_counts(mask.cpu().numpy(), truth.numpy(), num_classes)
