@@ -137,11 +137,17 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def _table(title: str, rows: list[list[str]]) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
     for number, cell in enumerate(rows[0]):
         table.add_column(cell, justify="right" if number else "left")
     for row in rows[1:]:
-        table.add_row(*row)
+        table.add_row(*(cell.replace(" ", "\u00a0") for cell in row))  # headers alone may wrap
     return table
 
 
