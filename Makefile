@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help train test lint clean
+.PHONY: help train test test-tools test-package lint clean
 
 help:
 	@echo "make train   set up and train U-Net on VGG16 on the built-in street scenes"
@@ -20,8 +20,17 @@ $(VENV)/.dev: pyproject.toml
 train: $(VENV)/.dev
 	$(BIN)/python tools/train.py configs/unet_vgg16.yaml
 
+# Two halves side by side; each is bound to one core.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --maxprocesses 8
+	@$(MAKE) --no-print-directory --jobs=2 test-tools test-package
+
+test-tools test-package: export OMP_NUM_THREADS = 1
+
+test-tools:
+	$(BIN)/python -m pytest tests/tools
+
+test-package:
+	$(BIN)/python -m pytest --ignore=tests/tools
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

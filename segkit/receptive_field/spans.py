@@ -155,7 +155,7 @@ def paired_axes(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int],
     """Pair runs of axes of two shapes that hold equally many elements.
 
     >>> paired_axes([1, 8, 6, 1], [1, 2, 4, 6])
-    [([0], [0]), ([1], [1, 2]), ([2, 3], [3])]
+    [([0], [0]), ([1], [1, 2]), ([2], [3]), ([3], [])]
     """
     found: list[tuple[list[int], list[int]]] = []
     i = j = 0

@@ -35,7 +35,7 @@ def rows_of(path):
 def test_experiments_are_trained_judged_and_written(compare, evaluate, pair, tmp_path, capsys):
     out = tmp_path / "out"
     assert compare(*pair, "--seeds", 2, "--out", out) == 0
-    shown = capsys.readouterr().out
+    shown = capsys.readouterr().out.replace("\u00a0", " ")
     runs = sorted(path.name for path in out.iterdir() if path.is_dir())
     assert runs == ["plain-seed0", "plain-seed1", "unet-seed0", "unet-seed1"]
     assert "WARNING" not in shown  # nothing but the decoder differs

@@ -220,7 +220,6 @@ def test_mistakes_are_told_before_any_work(predict, refused, tiny_set, tmp_path)
     assert str(image) in said
     assert str(other) in said
     assert "no folder" in refused(predict(image, out=tiny_set.card, run=nowhere))
-    assert "tile" in refused(predict(image, "--tile", 0))
     assert "scales" in refused(predict(image, "--scales", 99))
     assert names(folder) == ["val_0.png", "val_1.png", "val_2.png"]
 
