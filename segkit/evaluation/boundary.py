@@ -33,7 +33,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from segkit.data.labels import IGNORE_INDEX
 
@@ -48,7 +48,6 @@ _ROUNDING = 1e-4  # distances are roots of whole numbers in float32: "within 5" 
 Mask = NDArray[np.bool_]
 Labels = NDArray[np.uint8]
 Counts = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 class BoundaryCounts(NamedTuple):
@@ -134,57 +133,6 @@ def fill_void(truth: Labels, reach: float) -> tuple[Labels, Mask]:
     filled = truth.copy()
     filled[seam] = class_of[nearest[seam]]
     return filled, wide
-
-
-def boundary_f1(counts: Counts) -> Floats:
-    """Give the boundary F1 of each class in each image.
-
-    0 where only one of truth and prediction has a contour of the class, nan where neither has.
-
-    Shape: `(N, num_classes, 4)` to `(N, num_classes)`.
-    """
-    near_truth, predicted, near_prediction, true = np.moveaxis(np.asarray(counts), -1, 0)
-    precision, recall = _ratio(near_truth, predicted), _ratio(near_prediction, true)
-    f1 = _ratio(2 * precision * recall, precision + recall)
-    return np.where((predicted > 0) | (true > 0), np.nan_to_num(f1), np.nan)
-
-
-def mean_boundary_f1(f1: Floats) -> float:
-    """Average over the classes of each image, then over images; nan if no image has a contour.
-
-    Classes and images without a contour are left out.
-
-    Shape: `(N, num_classes)`.
-    """
-    return float(_mean(_mean(f1, axis=1), axis=0))
-
-
-def class_boundary_f1(f1: Floats) -> Floats:
-    """Average each class over the images where it has a contour; nan if there are none.
-
-    Shape: `(N, num_classes)` to `(num_classes,)`.
-    """
-    return _mean(f1, axis=0)
-
-
-def boundary_iou(counts: Counts) -> Floats:
-    """Give the boundary IoU of each class over the whole set, nan for one in no image.
-
-    Shape: `(N, num_classes, 2)` to `(num_classes,)`.
-    """
-    intersection, union = np.moveaxis(np.asarray(counts).sum(axis=0), -1, 0)
-    return _ratio(intersection, union)
-
-
-def trimap_miou(counts: Counts) -> Floats:
-    """Give the mIoU over the whole set within each of `TRIMAP_RADII` of the true contours.
-
-    The mean is over classes in truth or prediction there; nan if there are none.
-
-    Shape: `(N, 20, num_classes, 3)` to `(20,)`.
-    """
-    hits, true, predicted = np.moveaxis(np.asarray(counts).sum(axis=0), -1, 0)
-    return _mean(_ratio(hits, true + predicted - hits), axis=1)
 
 
 def _check(prediction: Labels, truth: Labels, num_classes: int) -> None:
@@ -292,14 +240,3 @@ def _trimap_counts(
 
 def _histogram(values: NDArray[np.integer], length: int) -> Counts:
     return np.bincount(values, minlength=length).astype(np.int64, copy=False)
-
-
-def _ratio(part: ArrayLike, whole: ArrayLike) -> Floats:
-    """Divide; nan where that is 0 / 0."""
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.true_divide(part, whole), np.float64)
-
-
-def _mean(values: Floats, axis: int) -> Floats:
-    """Average what is not nan; nan, without the warning of `np.nanmean`, where nothing is left."""
-    return _ratio(np.nansum(values, axis=axis), (~np.isnan(values)).sum(axis=axis))

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segkit.data.card import Card
-from segkit.evaluation.boundary import (
-    TRIMAP_RADII,
+from segkit.evaluation.boundary import TRIMAP_RADII
+from segkit.evaluation.boundary_scores import (
+    band_iou,
     boundary_f1,
     boundary_iou,
     class_boundary_f1,
+    mean_boundary_f1,
     trimap_miou,
 )
 from segkit.evaluation.calibration import Calibration, calibration
@@ -170,16 +172,10 @@ def _headlines(
     samples = dict(zip((*OF_PIXELS, "foreground_iou"), drawn, strict=True))
     values = {name: getattr(scores, name) for name in OF_PIXELS}
     values["foreground_iou"] = scores.iou[1]
-    f1_of_image = nanmean(f1)
-    samples["boundary_f1"] = resampling.of_means(f1_of_image)
-    values["boundary_f1"] = float(nanmean(f1_of_image))
-
-    def mean_band_iou(counts: Shares) -> Shares:
-        with np.errstate(invalid="ignore"):
-            return nanmean(counts[..., 0] / counts[..., 1])
-
-    samples["boundary_iou"] = resampling.of_sums(bands, mean_band_iou)
-    values["boundary_iou"] = float(mean_band_iou(bands.sum(0).astype(np.float64)))
+    samples["boundary_f1"] = resampling.of_means(nanmean(f1))
+    values["boundary_f1"] = mean_boundary_f1(f1)
+    samples["boundary_iou"] = resampling.of_sums(bands, lambda sums: nanmean(band_iou(sums)))
+    values["boundary_iou"] = float(nanmean(boundary_iou(bands)))
     return {
         name: Headline(values[name], resampling.interval(samples[name]), samples[name])
         for name in HEADLINES

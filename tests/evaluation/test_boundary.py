@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from segkit.evaluation.boundary import (
-    TRIMAP_RADII,
-    boundary_counts,
+from segkit.evaluation.boundary import TRIMAP_RADII, boundary_counts, fill_void
+from segkit.evaluation.boundary_scores import (
     boundary_f1,
     boundary_iou,
     class_boundary_f1,
-    fill_void,
     mean_boundary_f1,
     trimap_miou,
 )

@@ -9,12 +9,8 @@ import pytest
 import torch
 
 from segkit.data.card import Card
-from segkit.evaluation.boundary import (
-    BoundaryCounts,
-    boundary_counts,
-    boundary_f1,
-    mean_boundary_f1,
-)
+from segkit.evaluation.boundary import BoundaryCounts, boundary_counts
+from segkit.evaluation.boundary_scores import boundary_f1, mean_boundary_f1
 from segkit.evaluation.calibration import BINS
 from segkit.evaluation.evaluate import Evaluation
 from segkit.evaluation.findings import HEADLINES, findings_of
