@@ -33,7 +33,9 @@ def draw_costs(results: Sequence[Result]) -> bytes:
                 axis.errorbar(
                     cost,
                     100 * result.mean(headline),
-                    yerr=100 * result.deviation(headline) if len(result.runs) > 1 else None,
+                    yerr=100 * result.values(headline).std(ddof=1)
+                    if len(result.runs) > 1
+                    else None,
                     fmt=MARKERS[number % len(MARKERS)],
                     color=f"C{number % 10}",
                     markersize=9,

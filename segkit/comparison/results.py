@@ -15,7 +15,7 @@ from segkit.data.loader import EpochBatches
 from segkit.errors import UserError
 from segkit.evaluation import Findings, evaluate, findings_of
 from segkit.evaluation.intervals import Interval, percentiles
-from segkit.evaluation.metrics import Shares, nanmean
+from segkit.evaluation.metrics import Shares
 from segkit.evaluation.subject import check_same_classes, load_subject
 from segkit.hardware import DeviceName, Hardware
 from segkit.model import build_model
@@ -51,14 +51,9 @@ class Result:
         """Give the mean of a headline figure over the runs."""
         return float(self.values(headline).mean())
 
-    def deviation(self, headline: str) -> float:
-        """Give the standard deviation of a headline figure over the runs; nan for one run."""
-        values = self.values(headline)
-        return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
-
     def class_iou(self) -> Shares:
-        """Give the mean IoU of each class over the runs."""
-        return nanmean(np.array([run.scores.iou for run in self.runs]), axis=0)
+        """Give the IoU of each class in each run, `(runs, num_classes)`."""
+        return np.array([run.scores.iou for run in self.runs])
 
 
 def judge(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from segkit.comparison.results import Difference, Result, best
 from segkit.evaluation.findings import HEADLINES
-from segkit.evaluation.metrics import percent
+from segkit.evaluation.metrics import Shares, percent
 
 Rows = list[list[str]]  # the first one is the header
 
@@ -33,7 +33,7 @@ def main_table(results: Sequence[Result]) -> Rows:
                 f"{result.seconds:.3f}",
                 f"{result.memory / 1e6:.0f}",
                 *(
-                    with_deviation(result, name)
+                    mean_and_deviation(result.values(name))
                     for name in ("pixel_accuracy", "miou", "boundary_f1")
                 ),
             ]
@@ -46,18 +46,25 @@ def ranked(results: Sequence[Result]) -> list[Result]:
     return sorted(results, key=lambda result: -result.mean("miou"))
 
 
-def with_deviation(result: Result, headline: str) -> str:
-    """Write a mean and its standard deviation over the runs, in percent."""
-    deviation = result.deviation(headline)
-    shown = percent(result.mean(headline))
-    return shown if math.isnan(deviation) else f"{shown} ± {percent(deviation)}"
+def mean_and_deviation(values: Shares) -> str:
+    """Write the mean over runs and their standard deviation, in percent; nan is left out.
+
+    >>> import numpy as np
+    >>> mean_and_deviation(np.array([0.70, 0.72])), mean_and_deviation(np.array([0.5]))
+    ('71.0 ± 1.4', '50.0')
+    """
+    there = values[values == values]
+    if not there.size:
+        return percent(float("nan"))
+    shown = percent(float(there.mean()))
+    return f"{shown} ± {percent(float(there.std(ddof=1)))}" if len(there) > 1 else shown
 
 
 def class_table(results: Sequence[Result]) -> Rows:
-    """Lay out the IoU of each class, mean over the runs."""
+    """Lay out the IoU of each class."""
     rows = [["IoU %", *results[0].runs[0].class_names]]
     for result in ranked(results):
-        rows.append([result.name, *(percent(float(iou)) for iou in result.class_iou())])
+        rows.append([result.name, *map(mean_and_deviation, result.class_iou().T)])
     return rows
 
 
