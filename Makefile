@@ -21,15 +21,15 @@ train: $(VENV)/.dev
 	$(BIN)/python tools/train.py configs/unet_vgg16.yaml
 
 # Two halves side by side; each is bound to one core.
-test: $(VENV)/.dev
+test:
 	@$(MAKE) --no-print-directory --jobs=2 test-tools test-package
 
 test-tools test-package: export OMP_NUM_THREADS = 1
 
-test-tools:
+test-tools: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/tools
 
-test-package:
+test-package: $(VENV)/.dev
 	$(BIN)/python -m pytest --ignore=tests/tools
 
 lint: $(VENV)/.dev
