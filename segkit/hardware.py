@@ -1,4 +1,4 @@
-"""Where and how precisely to compute: chosen by what the machine really has, and said aloud."""
+"""The device and precision to compute in, chosen by what the machine has."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Hardware:
-    """A device and the type that convolutions compute in.
+    """A device and the data type that convolutions compute in.
 
     Args:
-        device: of model and data.
-        precision: fp32, or the type of autocast. Losses are fp32 in any case.
-        why: how the choice came about.
+        device: holds the model and the batches.
+        precision: `fp32`, or the dtype of autocast. Losses are computed in fp32 in any case.
+        why: reason for the choice, shown in the log.
     """
 
     device: torch.device
@@ -32,23 +32,22 @@ class Hardware:
     why: str
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Give the context for a forward pass."""
-        return torch.autocast(
-            self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"
-        )
+        """Return the context manager for a forward pass."""
+        enabled = self.precision != "fp32"
+        return torch.autocast(self.device.type, DTYPES[self.precision], enabled=enabled)
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Give the gradient scaler; it does nothing unless gradients are fp16."""
+        """Build the gradient scaler; it does nothing unless gradients are fp16."""
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
-    def place(self, model: nn.Module) -> nn.Module:
-        """Move a model to the device, channels last, which convolutions prefer on both backends."""
+    def to_device(self, model: nn.Module) -> nn.Module:
+        """Move a model to the device in channels-last layout, in which convolutions are faster."""
         return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def load(self, pixels: Tensor) -> Tensor:
-        """Move a batch of images to the device, channels last."""
-        on_device = pixels.to(self.device, non_blocking=True)
-        return on_device.contiguous(memory_format=torch.channels_last)
+        """Move a batch of images to the device in channels-last layout."""
+        pixels = pixels.to(self.device, non_blocking=True)
+        return pixels.contiguous(memory_format=torch.channels_last)
 
     def __str__(self) -> str:
         tf32 = ", TF32 off" if self.device.type == "cuda" and self.precision == "fp32" else ""
@@ -56,7 +55,7 @@ class Hardware:
 
     @property
     def name(self) -> str:
-        """What the device is called."""
+        """Name of the device, such as that of the GPU."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
         threads = torch.get_num_threads()
@@ -64,20 +63,20 @@ class Hardware:
 
 
 def choose_hardware(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Hardware:
-    """Pick the device and precision.
+    """Choose the device and the precision.
 
     Args:
-        device: auto takes CUDA where there is one.
-        precision: auto takes bf16 where the hardware computes it, else fp16 on CUDA with tensor
+        device: `auto` is CUDA where available, else the CPU.
+        precision: `auto` is bf16 where the hardware supports it, else fp16 on CUDA with tensor
             cores, else fp32.
 
     Raises:
-        UserError: CUDA asked for and not there; fp16 on a CPU.
+        UserError: CUDA is requested but not available, or fp16 on a CPU.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("there is no CUDA device here; use --device cpu, or auto")
     use_cuda = device != "cpu" and torch.cuda.is_available()
-    # torchrun numbers the processes of a machine; each has a device of its own
+    # torchrun numbers the processes of a machine; each uses a device of its own
     number = f":{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else ""
     target = torch.device(f"cuda{number}" if use_cuda else "cpu")
     if precision == "fp16" and not use_cuda:

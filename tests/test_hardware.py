@@ -6,7 +6,7 @@ from torch import nn
 
 from segkit.errors import UserError
 from segkit.hardware import Hardware, choose_hardware
-from segkit.training.losses import CrossEntropy, mean_loss
+from segkit.losses import CrossEntropy
 
 WITH_CUDA = torch.cuda.is_available()
 
@@ -99,7 +99,7 @@ def test_place_and_load_go_channels_last():
     hardware = on_cpu("fp32")
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    assert hardware.place(model) is model
+    assert hardware.to_device(model) is model
     assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     pixels = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8)
@@ -113,7 +113,7 @@ def test_place_and_load_go_channels_last():
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_step_on_cuda(precision):
     hardware = choose_hardware("cuda", precision)
-    model = hardware.place(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 2, 1)))
+    model = hardware.to_device(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 2, 1)))
     assert all(p.is_cuda and p.dtype == torch.float32 for p in model.parameters())
     pixels = hardware.load(torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8))
     assert pixels.is_cuda
@@ -129,7 +129,7 @@ def test_a_step_on_cuda(precision):
         expected = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         assert logits.dtype == expected[precision]
         criterion = CrossEntropy()
-        loss = mean_loss(criterion(logits, target), criterion.weights(target))
+        loss = criterion(logits, target)
         assert loss.dtype == torch.float32
         optimizer.zero_grad()
         scaler.scale(loss).backward()

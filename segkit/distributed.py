@@ -1,4 +1,4 @@
-"""One process, or several that torchrun started: who this one is, and summing over all."""
+"""Collective operations over the processes that torchrun started, or over a single one."""
 
 from __future__ import annotations
 
@@ -7,81 +7,84 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run.
+    """The process group of a run; with a single process, every collective does nothing."""
 
-    Args:
-        rank: number of this one; 0 alone prints and writes.
-        count: of all.
-    """
-
-    rank: int = 0
-    count: int = 1
+    rank: int = 0  # rank of this process; only rank 0 prints and writes
+    count: int = 1  # number of processes (the world size)
 
     @property
     def is_main(self) -> bool:
         """Whether this process prints and writes."""
         return self.rank == 0
 
-    def sum(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """Sum a tensor over all processes, in place."""
         if self.count > 1:
             dist.all_reduce(tensor)
         return tensor
 
-    def share(self, tensors: list[Tensor]) -> None:
-        """Give every process the tensors of the first, in place."""
+    def broadcast(self, tensors: list[Tensor]) -> None:
+        """Copy the tensors of rank 0 to all processes, in place."""
         if self.count > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
-    def gather(self, value: Any) -> list[Any]:
-        """Give the values of all processes, in the order of their ranks."""
-        values = [value]
+    def all_gather(self, value: Any) -> list[Any]:
+        """Gather a picklable value from each process, in order of rank."""
+        values = [value] * self.count
         if self.count > 1:
-            values = [None] * self.count
             dist.all_gather_object(values, value)
         return values
 
-    def main_first(self, work: Callable[[], Any]) -> None:
-        """Have the main process do something, and let the others go on once it is done.
+    def barrier(self) -> None:
+        """Wait until all processes reach this call."""
+        self.all_gather(None)
 
-        Where it fails, they end without a word; it says what there is to say.
+    def main_first(self, work: Callable[[], T]) -> T:
+        """Run `work` in the main process first, and then in the others.
+
+        If it fails in the main process, the others exit silently with code 2; the main process
+        reports the error.
         """
         if self.is_main:
             try:
-                work()
+                result = work()
             except BaseException:
-                self.gather(False)
+                self.all_gather(False)
                 raise
-            self.gather(True)
-        elif not self.gather(True)[0]:
+            self.all_gather(True)
+            return result
+        if not self.all_gather(True)[0]:
             sys.exit(2)
+        return work()
 
 
-ALONE = Processes()
+SINGLE = Processes()
 
 
 @contextmanager
 def join_processes(device: torch.device) -> Iterator[Processes]:
-    """Join the processes that torchrun started, if it did: NCCL on CUDA, gloo on CPUs."""
+    """Join the process group of torchrun, if it started this process: NCCL on CUDA, else gloo."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        yield ALONE
+        yield SINGLE
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
     if was_restarted() and os.environ.get("LOCAL_WORLD_SIZE") == str(count):
-        # torchrun keeps its store, where the addresses of those that died still stand
+        # torchrun keeps its store, which still holds the addresses of the processes that died
         store, rank, _ = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
         attempt = os.environ["TORCHELASTIC_RESTART_COUNT"]
         store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
@@ -95,5 +98,5 @@ def join_processes(device: torch.device) -> Iterator[Processes]:
 
 
 def was_restarted() -> bool:
-    """Tell whether torchrun has started this process anew after another one died."""
+    """Whether torchrun restarted this process after another one died."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0

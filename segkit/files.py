@@ -1,0 +1,88 @@
+"""Writing files: whole or not at all, and refusing early what cannot be written."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from segkit.errors import UserError
+
+_TEMPORARY = "segkit-tmp"  # part of every temporary name
+
+
+@contextmanager
+def replacing(path: Path, *, previous: Path | None = None, durable: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, and move it to `path` once it is written.
+
+    The temporary file is created exclusively under a random name, so that a planted link is never
+    followed. Whatever goes wrong, it is removed, and `path` is as it was before.
+
+    Args:
+        path: of the file; its folder must exist.
+        previous: where to keep the file that was at `path`.
+        durable: wait until the data and the new name are on the disk.
+    """
+    temporary = path.with_name(f".{path.name}.{_TEMPORARY}-{secrets.token_hex(6)}{path.suffix}")
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
+    os.close(os.open(temporary, flags, 0o666))
+    try:
+        yield temporary
+        if durable:
+            _sync(temporary)
+        if previous is not None and path.exists():
+            os.replace(path, previous)  # a process killed here goes on from `previous`
+        os.replace(temporary, path)
+        if durable:
+            _sync(path.parent)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all; text as UTF-8."""
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that a killed process left in a folder."""
+    for path in folder.glob(f".*.{_TEMPORARY}-*"):
+        with suppress(OSError):
+            path.unlink()
+
+
+def check_output(path: Path | None) -> None:
+    """Refuse a file that cannot be written, before the work is done."""
+    if path and (path.is_dir() or not os.access(path.resolve().parent, os.W_OK)):
+        raise UserError(f"cannot write {path}: name a file in a folder that is there")
+
+
+def check_folder(path: Path | None) -> None:
+    """Make a folder for results and try to write into it, before the work is done."""
+    if path is None:
+        return
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()  # permission bits do not tell all
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"cannot write into {path}: {why}; name another folder") from error
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    if path.is_dir() and os.name != "posix":  # elsewhere a folder cannot be opened
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,33 @@
+"""The vocabulary of targets that every part shares: the void label, and the classes of a run."""
+
+from __future__ import annotations
+
+from colorsys import hsv_to_rgb
+from typing import NamedTuple
+
+IGNORE_INDEX = 255  # the class index of void, whatever a file on disk calls it
+
+Color = tuple[int, int, int]  # RGB, 0 ... 255
+
+
+class Classes(NamedTuple):
+    """The classes of a run, in the order of their indices.
+
+    Args:
+        names: one a class.
+        colors: the RGB colour that each class is drawn in.
+    """
+
+    names: tuple[str, ...]
+    colors: tuple[Color, ...]
+
+    @classmethod
+    def numbered(cls, count: int) -> Classes:
+        """Name classes by their index and spread their hues evenly.
+
+        >>> Classes.numbered(2).names
+        ('0', '1')
+        """
+        hues = [index / count for index in range(count)]
+        colors = [tuple(round(255 * c) for c in hsv_to_rgb(hue, 0.75, 0.85)) for hue in hues]
+        return cls(tuple(map(str, range(count))), tuple(colors))  # type: ignore[arg-type]
