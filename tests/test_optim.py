@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, PolynomialLR
 
 from segkit.config import ModelConfig, TrainConfig
 from segkit.model import build_model
-from segkit.training.optim import build_optimizer, build_schedule, learning_rate
+from segkit.optim import build_optimizer, build_schedule, learning_rate
 
 SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.8, "nesterov": True}
 ADAM = {"name": "adam", "lr": 2e-3, "betas": (0.8, 0.99)}
@@ -35,7 +35,7 @@ def tiny_model(decoder="unet", **encoder):
 def test_each_parameter_is_in_the_group_it_belongs_to(decoder, optimizer):
     model = tiny_model(decoder)
     settings = {**optimizer, "weight_decay": 0.03, "encoder_lr_factor": 0.1}
-    built = build_optimizer(model, train_config(settings).optimizer)
+    built = build_optimizer(model, train_config(settings).optimizer.model_dump())
     where = {}
     for group in built.param_groups:
         for parameter in group["params"]:
@@ -58,7 +58,7 @@ def test_frozen_parameters_are_left_out():
     model = tiny_model(frozen_stages=2)
     frozen = {p for p in model.parameters() if not p.requires_grad}
     assert frozen
-    built = build_optimizer(model, train_config().optimizer)
+    built = build_optimizer(model, train_config().optimizer.model_dump())
     held = [p for group in built.param_groups for p in group["params"]]
     assert len(held) == len(set(held))
     assert set(held) == set(model.parameters()) - frozen
@@ -73,7 +73,7 @@ def test_frozen_parameters_are_left_out():
     ],
 )
 def test_settings_reach_torch(settings, kind, expected):
-    built = build_optimizer(tiny_model(), train_config(settings).optimizer)
+    built = build_optimizer(tiny_model(), train_config(settings).optimizer.model_dump())
     assert type(built) is kind
     for group in built.param_groups:
         assert {key: group[key] for key in expected} == expected
@@ -97,7 +97,7 @@ def test_a_step_is_torchs_step(settings):
         for name, p in theirs.named_parameters()
     ]
     pairs = [
-        (ours, build_optimizer(ours, train_config(settings).optimizer)),
+        (ours, build_optimizer(ours, train_config(settings).optimizer.model_dump())),
         (theirs, kind[settings["name"]](groups, **rest)),
     ]
     for model, optimizer in pairs:
@@ -119,7 +119,9 @@ def rates(config, steps_per_epoch, base=0.1, factor=0.25):
     optimizer = torch.optim.SGD(
         [{"params": parameters[:1], "lr": base}, {"params": parameters[1:], "lr": base * factor}]
     )
-    schedule = build_schedule(optimizer, config, steps_per_epoch)
+    schedule = build_schedule(
+        optimizer, config.schedule.model_dump(), config.epochs, steps_per_epoch
+    )
     seen = []
     for _ in range(config.epochs * steps_per_epoch + 1):
         assert optimizer.param_groups[1]["lr"] == pytest.approx(factor * learning_rate(optimizer))

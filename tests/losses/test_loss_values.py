@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,23 +10,24 @@ import torch.nn.functional as F
 from torch import nn
 
 from segkit.config import dump_config, load_config
-from segkit.config.schema import FocalConfig, LossConfig
-from segkit.data import load_card
-from segkit.data.statistics import resolve_statistics, statistics_lines
+from segkit.data.card import load_card
+from segkit.data.reader import SampleReader
+from segkit.data.statistics import compute_statistics, statistics_lines
 from segkit.errors import UserError
-from segkit.training.losses import (
-    LOSSES,
+from segkit.experiment import build_loss
+from segkit.losses import (
     OHEM,
     CrossEntropy,
     CrossEntropyDice,
     Dice,
     Focal,
     LovaszSoftmax,
-    build_loss,
     mean_loss,
 )
+from segkit.registry import names
 
 VOID = 255
+LOSSES = ("cross_entropy", "dice", "cross_entropy_dice", "focal", "lovasz", "ohem")
 WEIGHTS = (0.3, 1.7, 0.9, 2.1)  # none of the sums of these is exact
 
 VARIANTS = {
@@ -66,7 +66,7 @@ def scene(size=(4, 5, 6), num_classes=4, seed=0, dtype=torch.float64):
 
 
 def value(loss, logits, target):
-    return mean_loss(loss(logits, target), loss.weights(target))
+    return loss(logits, target)
 
 
 def value_and_gradient(loss, logits, target):
@@ -181,7 +181,7 @@ def test_ohem_keeps_the_share_rounded_up_even_where_all_are_as_hard(share, valid
     target.view(-1)[-valid:] = 1
     logits = torch.zeros(1, 3, 5, 8, requires_grad=True)
     loss = OHEM(share)
-    assert loss.weights(target).tolist() == [kept]
+    assert loss.normalizer(target).tolist() == [kept]
     found, gradient = value_and_gradient(loss, logits, target)
     assert found.item() == pytest.approx(math.log(3))
     assert (gradient.abs().sum(1) > 0).sum() == kept
@@ -306,14 +306,16 @@ def test_a_batch_may_be_cut_anywhere(make, cut):
     loss = make().double()
     whole, gradient = value_and_gradient(loss, logits, target)
     parts = list(zip(logits.split(cut), target.split(cut), strict=True))
-    weights = sum(loss.weights(t) for _, t in parts)
-    torch.testing.assert_close(weights, loss.weights(target), rtol=1e-12, atol=0)
-    parted = mean_loss(sum(loss(x, t) for x, t in parts), weights)
+    weights = sum(loss.normalizer(t) for _, t in parts)
+    torch.testing.assert_close(weights, loss.normalizer(target), rtol=1e-12, atol=0)
+    parted = mean_loss(sum(loss.terms(x, t) for x, t in parts), weights)
     torch.testing.assert_close(parted, whole, rtol=0, atol=1e-10)
     [found] = torch.autograd.grad(parted, logits)
     torch.testing.assert_close(found, gradient, rtol=0, atol=1e-10)
     # and step by step, as the loop does it: the weights first, then one part after the other
-    [found] = torch.autograd.grad(sum(mean_loss(loss(x, t), weights) for x, t in parts), logits)
+    [found] = torch.autograd.grad(
+        sum(mean_loss(loss.terms(x, t), weights) for x, t in parts), logits
+    )
     torch.testing.assert_close(found, gradient, rtol=0, atol=1e-10)
 
 
@@ -322,10 +324,10 @@ def test_sums_and_weights_have_one_place_a_term(make):
     logits, target = scene(dtype=torch.float32)
     loss = make()
     terms = 2 if isinstance(loss, CrossEntropyDice) else 1
-    for numbers in (loss(logits, target), loss.weights(target)):
+    for numbers in (loss.terms(logits, target), loss.normalizer(target)):
         assert numbers.shape == (terms,)
         assert numbers.dtype == torch.float32
-    assert not loss.weights(target).requires_grad
+    assert not loss.normalizer(target).requires_grad
 
 
 @every_loss
@@ -398,7 +400,7 @@ def test_half_precision_and_autocast_do_not_lower_the_precision(make, dtype):
     found, half_gradient = value_and_gradient(loss, half, target)
     with torch.autocast("cpu", dtype):
         inside = value(loss, half, target)
-        weights = loss.weights(target)
+        weights = loss.normalizer(target)
     assert found.dtype == inside.dtype == weights.dtype == torch.float32
     assert half_gradient.dtype == dtype
     assert found.item() == inside.item() == expected.item()
@@ -431,12 +433,11 @@ def test_cuda_gives_the_same_numbers_every_time(make):
 
 
 def loaded(tiny_config, loss):
-    return load_config(tiny_config({"train.loss": loss})).train.loss
+    return load_config(tiny_config({"train.loss": loss})).train.loss.model_dump()
 
 
 def test_the_schema_knows_every_loss():
-    sections = [get_args(s.model_fields["name"].annotation)[0] for s in get_args(LossConfig)]
-    assert sections == list(LOSSES)
+    assert names("loss") == list(LOSSES)
 
 
 @pytest.mark.parametrize(
@@ -464,7 +465,7 @@ def test_a_loss_is_built_from_its_section(section, kind, options, tiny_config):
 
 
 def test_the_default_is_cross_entropy(tiny_config):
-    assert type(build_loss(load_config(tiny_config()).train.loss)) is CrossEntropy
+    assert type(build_loss(load_config(tiny_config()).train.loss.model_dump())) is CrossEntropy
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "focal", "cross_entropy_dice", "ohem"])
@@ -486,9 +487,9 @@ def test_label_smoothing_of_the_mixture_reaches_its_cross_entropy(tiny_config):
 
 
 def test_class_weights_must_be_numbers_by_then():
-    config = FocalConfig(name="focal", class_weights="median_frequency")
-    with pytest.raises(ValueError, match="is median_frequency; have it computed by resolve_stat"):
-        build_loss(config)
+    options = {"name": "focal", "class_weights": "median_frequency"}
+    with pytest.raises(UserError, match="is median_frequency, which is computed from a data set"):
+        build_loss(options)
 
 
 @pytest.mark.parametrize(
@@ -497,7 +498,7 @@ def test_class_weights_must_be_numbers_by_then():
         ({"name": "focla"}, "train.loss.name is 'focla'; did you mean 'focal'? Known: cross_entr"),
         (
             {"name": "tversky"},
-            "Known: cross_entropy, focal, dice, cross_entropy_dice, lovasz, ohem",
+            "Known: cross_entropy, dice, cross_entropy_dice, focal, lovasz, ohem",
         ),
         ({"name": "focal", "gama": 1}, "train.loss.gama is an unknown key; did you mean 'gamma'?"),
         ({"gamma": 1}, "train.loss.gamma is an unknown key; known here: name, label_smoothing"),
@@ -534,10 +535,10 @@ def test_a_section_survives_the_round_trip(name, tiny_config, tmp_path):
 def test_statistics_are_resolved_for_every_loss(name, tiny_config, tiny_set):
     card = load_card(tiny_set.card)
     config = load_config(tiny_config({"train.loss": {"name": name}}))
-    resolved = resolve_statistics(config, card)
-    assert vars(resolved.train.loss) == vars(config.train.loss)
-    assert statistics_lines(config, resolved, card) == []
-    build_loss(resolved.train.loss)
+    statistics = compute_statistics(config, SampleReader(card, "train"))
+    assert statistics.class_weights is None
+    assert statistics_lines(config, statistics, card.class_names) == []
+    build_loss(config.train.loss.model_dump(), statistics.class_weights)
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "focal", "cross_entropy_dice", "ohem"])
@@ -545,12 +546,13 @@ def test_class_weights_by_name_become_numbers(name, tiny_config, tiny_set):
     card = load_card(tiny_set.card)
     section = {"name": name, "class_weights": "inverse_frequency"}
     config = load_config(tiny_config({"train.loss": section, "data.root": str(tiny_set.root)}))
-    resolved = resolve_statistics(config, card)
-    assert resolved.train.loss.name == name
-    [buffer] = build_loss(resolved.train.loss).buffers()
+    statistics = compute_statistics(config, SampleReader(card, "train"))
+    loss = build_loss(config.train.loss.model_dump(), statistics.class_weights)
+    [buffer] = loss.buffers()
     assert buffer.shape == (3,)
     assert buffer.argmin() == 0  # there is more ground than anything else
-    assert statistics_lines(config, resolved, card)[0].startswith("weights  ground ")
+    lines = statistics_lines(config, statistics, card.class_names)
+    assert lines[0].startswith("weights  ground ")
 
 
 # And what it is for.
