@@ -1,4 +1,4 @@
-"""The convolution block every decoder is made of, and its initialisation."""
+"""The convolution block that all decoders use, and its initialisation."""
 
 from __future__ import annotations
 
@@ -37,15 +37,10 @@ class ConvNormAct(nn.Sequential):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 3,
-        norm: NormName = "batch",
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, norm: NormName = "batch"
     ) -> None:
-        conv = nn.Conv2d(
-            in_channels, out_channels, kernel_size, padding="same", bias=norm == "none"
-        )
+        bias = norm == "none"
+        conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding="same", bias=bias)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         if conv.bias is not None:
             nn.init.zeros_(conv.bias)

@@ -1,12 +1,12 @@
-"""The contract between encoder and decoder: named taps, lists of maps, and never stretching.
+"""The contract between encoder and decoder.
 
-Maps travel as a list, finest first. An encoder declares its taps as `FeatureSpec`s when it is
-built and returns a `Pyramid`; a decoder is built from plain channel and stride numbers.
+A decoder says what it `Wants`; the encoder declares the maps that answer as `FeatureSpec`s when it
+is built, and returns them as a `Pyramid`: a list of maps, finest first, that are never stretched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -16,54 +16,72 @@ from torch import Tensor, nn
 from segkit.errors import UserError
 
 Size = tuple[int, int]  # (H, W) in pixels
+Sizes = Sequence[Size]
+Tensors = Sequence[Tensor]
 
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """What an encoder promises about one tap before any tensor exists.
+    """One map of an encoder, as declared before any tensor exists."""
 
-    Args:
-        name: of the tap, for example `conv4` or `pool4`; strides alone do not identify a tap.
-        channels: of the map.
-        stride: input pixels per map pixel, a power of two.
+    name: str  # the encoder's own, for example `conv4` or `pool4`
+    channels: int
+    stride: int  # input pixels per map pixel, a power of two
+    depth: int | None = None  # convolutions in the stage that ends in this map, if there are stages
+
+
+class Wants(NamedTuple):
+    """What a decoder asks of any encoder, by role.
+
+    The `place` is the last map of a stride (`before_pool`) or the first one (`after_pool`); an
+    encoder without pools has one map a stride, which serves as either.
     """
 
-    name: str
-    channels: int
-    stride: int
+    strides: tuple[int, ...] | None = None  # None: every stride there is
+    place: Literal["before_pool", "after_pool"] = "before_pool"
+    indices: bool = False  # whether the argmax indices of the max pools are needed
+    coarsest: bool = False  # only the coarsest of these maps is needed
+
+    def choose(self, available: Sequence[int]) -> list[int]:
+        """Choose from the rising strides that an encoder has at `place`, or raise a `UserError`.
+
+        >>> Wants(place="after_pool", coarsest=True).choose([2, 4, 8])
+        [8]
+        """
+        chosen = sorted(available if self.strides is None else self.strides)
+        if not chosen or not set(chosen) <= set(available):
+            raise UserError(
+                f"the decoder needs maps of strides {chosen} {self.place.replace('_', ' a ')}, but "
+                f"the encoder has strides {list(available)} there; choose another encoder or "
+                "decoder, or change the decoder's stride"
+            )
+        return chosen[-1:] if self.coarsest else chosen
 
 
 class Pyramid(NamedTuple):
-    """What an encoder returns.
+    """What an encoder returns; all finest first."""
 
-    Args:
-        maps: the taps asked for, finest first, each `(N, C, H, W)`.
-        sizes: `(H, W)` of the grids at strides 1, 2, 4, ... that a decoder climbs back to,
-            finest first.
-        indices: argmax indices of the 2x2 max pools as `torch.nn.functional.max_pool2d` returns
-            them, finest first; `indices[k]` leads back to `sizes[k]`. None unless asked for.
-    """
-
-    maps: list[Tensor]
-    sizes: list[Size]
+    maps: list[Tensor]  # those asked for, each (N, C, H, W)
+    sizes: list[Size]  # of the grids at strides 1, 2, 4, ... that a decoder climbs back to
+    # of the 2x2 max pools, as F.max_pool2d returns them; indices[k] leads back to sizes[k]
     indices: list[Tensor] | None = None
 
 
-def fit(x: Tensor, size: Size, mode: Literal["constant", "replicate"] = "constant") -> Tensor:
-    """Crop or pad `x` at the bottom and right to `size`; content keeps its place.
+def crop_or_pad(
+    x: Tensor, size: Size, mode: Literal["constant", "replicate"] = "constant"
+) -> Tensor:
+    """Crop or pad `x` to `size` at the bottom and right, so that its content stays in place.
 
-    Pooling drops the last odd row or column, so a map that climbs back by x2 is one short.
-    Stretching it would shift everything; padding shifts nothing.
+    Pooling drops the last odd row or column, so a map upsampled by two is one short. Stretching
+    it would shift everything; padding shifts nothing.
 
     Args:
-        x: map to fit.
-        size: (H, W) wanted.
-        mode: what padding holds: zeros (`constant`) or the last row and column (`replicate`).
-
-    Shape: `(N, C, H, W)` to `(N, C, *size)`.
+        x: map `(N, C, H, W)`.
+        size: (H, W) of the result.
+        mode: pad with zeros (`constant`), or with the last row and column (`replicate`).
 
     >>> import torch
-    >>> fit(torch.ones(1, 1, 2, 2), (3, 1))[0, 0].tolist()
+    >>> crop_or_pad(torch.ones(1, 1, 2, 2), (3, 1))[0, 0].tolist()
     [[1.0], [1.0], [0.0]]
     """
     height, width = size
@@ -72,38 +90,28 @@ def fit(x: Tensor, size: Size, mode: Literal["constant", "replicate"] = "constan
     return F.pad(x, missing, mode=mode) if any(missing) else x
 
 
-class Wants(NamedTuple):
-    """What a decoder asks of a VGG encoder.
-
-    Args:
-        taps: names, finest first.
-        indices: whether the max pools' argmax indices are needed.
-    """
-
-    taps: tuple[str, ...]
-    indices: bool = False
-
-
 def check_maps(maps: Sequence[Tensor], in_channels: Sequence[int], decoder: nn.Module) -> None:
-    """Refuse a list of maps that is not the one the decoder was built for.
-
-    Raises:
-        UserError: wrong number of maps or of channels, with both sides.
-    """
-    got = [m.shape[1] for m in maps]
-    if got != list(in_channels):
+    """Refuse maps that are not those the decoder was built for."""
+    name = type(decoder).__name__
+    if isinstance(maps, (Mapping, Tensor)):
+        remedy = "list(maps.values())" if isinstance(maps, Mapping) else "[maps]"
         raise UserError(
-            f"{type(decoder).__name__} was built with in_channels={list(in_channels)}, finest map "
-            f"first, but got maps with channels {got}; pass the list of maps it was built for"
+            f"{name} takes a list of maps, finest first, but got a {type(maps).__name__}; pass "
+            f"{remedy}"
+        )
+    got, last = ([m.shape[axis] for m in maps] for axis in (1, -1))
+    if got != list(in_channels):
+        remedy = "pass the list of maps it was built for"
+        if last == list(in_channels):
+            remedy = "these maps are (N, H, W, C): pass each as m.permute(0, 3, 1, 2)"
+        raise UserError(
+            f"{name} was built with in_channels={list(in_channels)}, finest map first, but got "
+            f"maps with channels {got}; {remedy}"
         )
 
 
 def check_strides(in_channels: Sequence[int], strides: Sequence[int]) -> None:
-    """Refuse strides that no chain of x2 steps connects.
-
-    Raises:
-        UserError: not one stride a map, or not rising powers of two.
-    """
+    """Refuse strides that x2 steps do not connect."""
     if not strides or len(in_channels) != len(strides):
         raise UserError(
             f"in_channels={list(in_channels)} and strides={list(strides)} must have one entry "
@@ -118,7 +126,7 @@ def check_strides(in_channels: Sequence[int], strides: Sequence[int]) -> None:
 
 
 def strides_above(stride: int) -> list[int]:
-    """List the strides of the x2 steps from `stride` up to full resolution, in climbing order.
+    """List the strides of the x2 steps from `stride` up to full resolution.
 
     >>> strides_above(16)
     [8, 4, 2, 1]
@@ -127,7 +135,7 @@ def strides_above(stride: int) -> list[int]:
 
 
 def size_at(stride: int, sizes: Sequence[Size] | None) -> Size | None:
-    """Look up the recorded size of the grid at `stride`; None when nothing was recorded."""
+    """Return the recorded size of the grid at `stride`, or None if no sizes were recorded."""
     if sizes is None:
         return None
     octave = stride.bit_length() - 1

@@ -1,30 +1,30 @@
-"""The whole network: pad once at the door, encode, decode, crop."""
+"""The whole network: pad the input, encode, decode, crop the logits."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segkit.config.schema import ModelConfig
-from segkit.decoders import DECODERS
-from segkit.decoders.fcn import FCNDecoder
-from segkit.decoders.unpool import UnpoolDecoder
-from segkit.encoders import ENCODERS
-from segkit.encoders.weights import load_encoder_weights, read_weights, resolve_weights
-from segkit.errors import UserError
+from segkit.errors import UserError, unknown_name
+from segkit.features import Wants
+from segkit.registry import find
+
+if TYPE_CHECKING:
+    from segkit.config.schema import ModelConfig
+
+Part = tuple[str, Mapping[str, Any]]  # the name and the options of an encoder or decoder
+GIVEN = ("wants", "in_channels", "strides", "num_classes")  # arguments that are no options
 
 
 class SegmentationModel(nn.Module):
-    """An encoder that returns a `Pyramid` and a decoder that turns it into logits.
+    """An encoder that returns a `Pyramid`, and a decoder that turns it into logits.
 
-    The input is padded with zeros at the bottom and right to a multiple of the encoder's stride
-    and the logits are cropped, so any size works; a size that is a multiple already is untouched.
-
-    Args:
-        encoder: with an attribute `stride`, returning a `Pyramid`.
-        decoder: `forward(maps, sizes, indices)` giving logits at full resolution.
+    The input is padded with zeros at the bottom and right to a multiple of the encoder's `stride`
+    and the logits are cropped, so any size works; a multiple of the stride is not padded.
 
     Shape: `(N, in_channels, H, W)` to `(N, num_classes, H, W)`.
     """
@@ -36,66 +36,111 @@ class SegmentationModel(nn.Module):
         self.stride: int = cast(int, encoder.stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give the logits of normalised images."""
+        """Return the logits of normalised images."""
         height, width = x.shape[-2:]
         bottom, right = -height % self.stride, -width % self.stride
         if bottom or right:
             x = F.pad(x, (0, right, 0, bottom))
-        pyramid = self.encoder(x)
-        logits = self.decoder(pyramid.maps, pyramid.sizes, pyramid.indices)
-        return logits[..., :height, :width]
+        return self.decoder(*self.encoder(x))[..., :height, :width]
+
+
+def logits_of(output: Tensor | Mapping[str, Tensor]) -> Tensor:
+    """Return a model's logits; torchvision's segmentation models hold them under `out`."""
+    return output["out"] if isinstance(output, Mapping) else output
+
+
+def create_model(
+    decoder: str,
+    encoder: str = "vgg16",
+    *,
+    num_classes: int,
+    weights: str | None = None,
+    in_channels: int = 3,
+    encoder_options: Mapping[str, Any] | None = None,
+    **decoder_options: Any,
+) -> SegmentationModel:
+    """Build a network from registered parts.
+
+    Args:
+        decoder: registered name, such as `unet`; its options follow by keyword.
+        encoder: registered name, such as `vgg16_bn`, with its `encoder_options`.
+        num_classes: channels of the logits, 2 or more.
+        weights: of the encoder: None (random), `imagenet`, or a weight file.
+        in_channels: channels of the images.
+
+    Raises:
+        UserError: unknown parts or options, parts that do not fit together, or weights that
+            cannot be loaded.
+
+    >>> model = create_model("unet", "vgg11", num_classes=3, encoder_options={"width": 0.125})
+    >>> model.decoder.in_channels
+    (8, 16, 32, 64, 64)
+    """
+    encoder_options = encoder_options or {}
+    _check_options("encoder", encoder, encoder_options)
+    _check_options("decoder", decoder, decoder_options)
+    parts = (encoder, encoder_options), (decoder, decoder_options)
+    model = _assemble(*parts, num_classes, in_channels)
+    _load_weights(model.encoder, model.decoder, weights)
+    return model
 
 
 def build_model(
     config: ModelConfig, num_classes: int, load_weights: bool = True
 ) -> SegmentationModel:
-    """Build the network a config describes; the decoder's channels come from the encoder.
+    """Build the network of a config, with its pretrained weights or, for a checkpoint, without."""
+    encoder = config.encoder.name, config.encoder.model_dump(exclude={"name", "weights"})
+    decoder = config.decoder.name, config.decoder.model_dump(exclude={"name"})
+    model = _assemble(encoder, decoder, num_classes, config.in_channels)
+    if load_weights:
+        _load_weights(model.encoder, model.decoder, config.encoder.weights)
+    return model
 
-    Args:
-        config: the section `model` of an experiment.
-        num_classes: channels of the logits.
-        load_weights: False leaves pretrained weights alone, for a checkpoint that brings its own.
 
-    Raises:
-        UserError: parts that do not fit together, or weights that cannot be had.
-    """
+def _assemble(
+    encoder: Part, decoder: Part, num_classes: int, in_channels: int
+) -> SegmentationModel:
+    """Build the encoder that answers what the decoder wants, then the decoder for its maps."""
     if num_classes < 2:
         raise UserError(
             f"num_classes is {num_classes}; segmentation needs two or more, and a binary task is "
             "two classes, background and foreground"
         )
-    decoder_class: Any = DECODERS[config.decoder.name]
-    options = config.decoder.model_dump(exclude={"name", "classifier_weights"})
-    wants = decoder_class.wants(**options)
-
-    encoder_options = config.encoder.model_dump(exclude={"name", "weights"}, exclude_none=True)
-    encoder = ENCODERS[config.encoder.name](
-        taps=wants.taps,
-        return_indices=wants.indices,
-        in_channels=config.in_channels,
-        **encoder_options,
-    )
-    if decoder_class is UnpoolDecoder and options["depths"] is None:
-        options["depths"] = encoder.depths  # SegNet mirrors its encoder
-    decoder = decoder_class(
-        in_channels=[spec.channels for spec in encoder.specs],
-        strides=[spec.stride for spec in encoder.specs],
-        num_classes=num_classes,
-        **options,
-    )
-    if load_weights:
-        if isinstance(decoder, FCNDecoder):
-            _load_classifier(decoder, config)
-        load_encoder_weights(encoder, config.encoder.name, config.encoder.weights)
-    return SegmentationModel(encoder, decoder)
+    make_encoder: Any = find("encoder", encoder[0])
+    make_decoder: Any = find("decoder", decoder[0])
+    options = dict(decoder[1])
+    wants = make_decoder.wants(**options) if hasattr(make_decoder, "wants") else Wants()
+    built = make_encoder(wants, in_channels=in_channels, **encoder[1])
+    if hasattr(make_decoder, "options_from"):
+        own = {option: value for option, value in options.items() if value is not None}
+        options |= make_decoder.options_from(built.specs) | own
+    options["in_channels"] = [spec.channels for spec in built.specs]
+    options["strides"] = [spec.stride for spec in built.specs]
+    return SegmentationModel(built, make_decoder(num_classes=num_classes, **options))
 
 
-def _load_classifier(decoder: FCNDecoder, config: ModelConfig) -> None:
-    weights = config.decoder.classifier_weights
-    if weights is None:
+def _load_weights(encoder: Any, decoder: Any, weights: str | None) -> None:
+    """Load what the decoder's options name, then the encoder's weights."""
+    if hasattr(decoder, "load_weights"):
+        decoder.load_weights(encoder)
+    if weights is not None:
+        if not hasattr(encoder, "load_weights"):
+            raise UserError(
+                f"weights is {weights}, but {type(encoder).__name__} has no method load_weights; "
+                "use weights: null for this encoder"
+            )
+        encoder.load_weights(weights)
+
+
+def _check_options(kind: str, name: str, given: Mapping[str, Any]) -> None:
+    """Refuse options that a part does not have, or lacks."""
+    parameters = inspect.signature(find(kind, name)).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return
-    if not decoder.classifier:
-        raise UserError(
-            "model.decoder.classifier_weights needs model.decoder.classifier: conv, but it is none"
-        )
-    decoder.load_classifier(read_weights(resolve_weights(config.encoder.name, weights)))
+    options = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in GIVEN}
+    for option in given:
+        if option not in options:
+            raise unknown_name(f"option of the {kind} '{name}'", option, options)
+    missing = [n for n, p in options.items() if p.default is p.empty and n not in given]
+    if missing:
+        raise UserError(f"the {kind} '{name}' needs the option {missing[0]}")

@@ -1,20 +1,20 @@
-"""Ways to climb: modules with one call, `up(x, size, indices)`, that change only the resolution.
+"""Upsampling modules, called as `up(x, size, indices)`, that change only the resolution.
 
 Each multiplies the resolution by exactly its factor, then pads or crops at the bottom and right
-to `size`. None changes the number of channels, so any of them can stand where another stood.
+to `size`. None changes the number of channels, so they are interchangeable.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segkit.errors import UserError, unknown_name
-from segkit.features import Size, fit
+from segkit.features import Size, crop_or_pad
 
 InterpolationMode = Literal["nearest", "bilinear", "bicubic"]
 
@@ -22,7 +22,7 @@ InterpolationMode = Literal["nearest", "bilinear", "bicubic"]
 def _restored(
     x: Tensor, size: Size | None, factor: int, mode: Literal["constant", "replicate"]
 ) -> Tensor:
-    """Bring an upsampled map to the recorded size, which is less than one cell away."""
+    """Pad or crop an upsampled map to the recorded size, which differs by less than one cell."""
     if size is None:
         return x
     if any(abs(a - b) >= factor for a, b in zip(x.shape[-2:], size, strict=True)):
@@ -30,15 +30,15 @@ def _restored(
             f"upsampling x{factor} gave {tuple(x.shape[-2:])} but {tuple(size)} is to be restored; "
             f"sizes may differ by less than {factor}: pass the size recorded before pooling"
         )
-    return fit(x, size, mode)
+    return crop_or_pad(x, size, mode)
 
 
 class Interpolate(nn.Module):
     """Interpolation by a fixed factor, half-pixel centres (`align_corners=False`).
 
     Args:
-        mode: nearest, bilinear or bicubic.
-        factor: how many times finer the result is.
+        mode: `nearest`, `bilinear` or `bicubic`.
+        factor: factor of upsampling along each axis.
 
     Shape: `(N, C, H, W)` to `(N, C, *size)`, or `(N, C, factor * H, factor * W)` without a size.
 
@@ -48,15 +48,14 @@ class Interpolate(nn.Module):
 
     def __init__(self, mode: InterpolationMode = "bilinear", factor: int = 2) -> None:
         super().__init__()
-        if mode not in ("nearest", "bilinear", "bicubic"):
-            raise unknown_name("interpolation mode", mode, ("nearest", "bilinear", "bicubic"))
-        self.mode = mode
-        self.factor = factor
+        if mode not in (modes := get_args(InterpolationMode)):
+            raise unknown_name("interpolation mode", mode, modes)
+        self.mode, self.factor = mode, factor
 
     def forward(self, x: Tensor, size: Size | None = None, indices: Tensor | None = None) -> Tensor:
-        """Upsample `x`; `indices` are not needed."""
+        """Upsample `x`; `indices` are ignored."""
         corners = None if self.mode == "nearest" else False
-        # autocast on CPUs would widen the map to fp32, and so all that is joined to it
+        # autocast on CPUs would widen the map to fp32, and with it all that is concatenated to it
         with torch.autocast(x.device.type, enabled=False):
             if self.mode == "bilinear" and self.factor == 2 and x.is_cpu and x.requires_grad:
                 x = cast(Tensor, _BilinearDoubling.apply(x))
@@ -67,12 +66,12 @@ class Interpolate(nn.Module):
         return _restored(x, size, self.factor, "replicate")
 
     def extra_repr(self) -> str:
-        """Show in `print(model)`."""
+        """Describe the module in `print(model)`."""
         return f"mode={self.mode}, factor={self.factor}"
 
 
 class _BilinearDoubling(torch.autograd.Function):
-    """Bilinear x2 with its gradient by a convolution, which on CPUs is several times as fast."""
+    """Bilinear x2 whose gradient is a convolution, several times faster on CPUs."""
 
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:
@@ -81,30 +80,30 @@ class _BilinearDoubling(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: object, gradient: Tensor) -> Tensor:
-        """Gather what each value gave: 1, 3, 3, 1 quarters of its neighbours along an axis."""
+        """Sum the outputs' gradients for each input, weighted by 1, 3, 3, 1 quarters an axis."""
         channels = gradient.shape[1]
         shares = torch.tensor([0.25, 0.75, 0.75, 0.25]).to(gradient)
         kernel = (shares[:, None] * shares).expand(channels, 1, 4, 4)
-        # at the border, the value of the last cell stands in for the missing neighbour
+        # at the border, the value of the last cell replaces the missing neighbour
         around = F.pad(gradient, (1, 1, 1, 1), mode="replicate")
         return F.conv2d(around, kernel, stride=2, groups=channels)
 
 
 class BedOfNails(nn.Module):
-    """Each value goes to the top-left corner of its 2x2 cell, zeros elsewhere.
+    """Put each value in the top-left corner of its 2x2 cell, with zeros elsewhere.
 
     Shape: `(N, C, H, W)` to `(N, C, *size)`, or `(N, C, 2H, 2W)` without a size.
     """
 
     def forward(self, x: Tensor, size: Size | None = None, indices: Tensor | None = None) -> Tensor:
-        """Upsample `x`; `indices` are not needed."""
+        """Upsample `x`; `indices` are ignored."""
         n, c, h, w = x.shape
         nails = F.pad(x.reshape(n, c, h, 1, w, 1), (0, 1, 0, 0, 0, 1))  # N C H 2 W 2
         return _restored(nails.reshape(n, c, 2 * h, 2 * w), size, 2, "constant")
 
 
 class MaxUnpool(nn.Module):
-    """Each value goes back to where its 2x2 max pool found it, zeros elsewhere.
+    """Put each value back where its 2x2 max pool found it, with zeros elsewhere.
 
     Equal to `torch.nn.functional.max_unpool2d(x, indices, 2, 2, output_size=size)`, but without a
     scatter: the winner of a 2x2 cell is one of four corners, so four masks suffice. That makes it
@@ -124,11 +123,11 @@ class MaxUnpool(nn.Module):
     """
 
     def forward(self, x: Tensor, size: Size | None = None, indices: Tensor | None = None) -> Tensor:
-        """Upsample `x` to where `indices` say."""
+        """Upsample `x` to the places given by `indices`."""
         if indices is None:
             raise UserError(
                 "max-unpooling needs the indices of the 2x2 max pool it undoes, got none; build "
-                "the encoder with return_indices=True or use another way of upsampling"
+                "the encoder with Wants(indices=True) or use another way of upsampling"
             )
         if indices.shape != x.shape:
             raise UserError(
@@ -148,18 +147,18 @@ class TransposedConv(nn.Module):
     """Learned upsampling that starts out as bilinear interpolation.
 
     The kernel is a multiple of the stride, so that every output pixel sums equally many products
-    (no checkerboard), and the border is replicated, so that a constant stays constant: at
+    (no checkerboard), and the border is replicated, so that a constant stays constant. At
     initialisation it equals `Interpolate("bilinear", stride)` up to the edge.
 
     Args:
-        channels: of input and output.
+        channels: channels of input and output.
         kernel_size: a multiple of `stride`; `kernel_size - stride` must be even.
-        stride: the factor of upsampling.
+        stride: factor of upsampling along each axis.
 
     Shape: `(N, channels, H, W)` to `(N, channels, *size)`; `stride` times larger without a size.
 
     Raises:
-        UserError: a kernel size that would give a checkerboard or no centre.
+        UserError: a kernel size that would cause a checkerboard or a half-pixel shift.
 
     Source: Long et al. 2015 (FCN); Odena et al. 2016, "Deconvolution and Checkerboard Artifacts".
     """
@@ -178,29 +177,19 @@ class TransposedConv(nn.Module):
             channels, channels, kernel_size, stride, padding=overlap + self.border * stride
         )
         self.factor = stride
-        self._init_bilinear()
-
-    def _init_bilinear(self) -> None:
-        size, stride = self.conv.kernel_size[0], self.factor
-        distance = (torch.arange(size) - (size - 1) / 2).abs() / stride
+        distance = (torch.arange(kernel_size) - (kernel_size - 1) / 2).abs() / stride
         ramp = (1 - distance).clamp(min=0).view(-1, stride)
         ramp = (ramp / ramp.sum(0)).flatten()  # the taps that meet in one pixel sum to one
-        nn.init.zeros_(self.conv.weight)
-        assert self.conv.bias is not None
-        nn.init.zeros_(self.conv.bias)
+        for parameter in self.conv.parameters():
+            nn.init.zeros_(parameter)
         with torch.no_grad():
-            for channel in range(self.conv.in_channels):
-                self.conv.weight[channel, channel] = torch.outer(ramp, ramp)
+            self.conv.weight[range(channels), range(channels)] = torch.outer(ramp, ramp)
 
     def forward(self, x: Tensor, size: Size | None = None, indices: Tensor | None = None) -> Tensor:
-        """Upsample `x`; `indices` are not needed."""
+        """Upsample `x`; `indices` are ignored."""
         x = self.conv(F.pad(x, (self.border,) * 4, mode="replicate"))
         return _restored(x, size, self.factor, "replicate")
 
-
-UpsamplerName = Literal[
-    "nearest", "bilinear", "bicubic", "bed_of_nails", "max_unpool", "transposed"
-]
 
 UPSAMPLERS: dict[str, Callable[[int], nn.Module]] = {
     "nearest": lambda channels: Interpolate("nearest"),
@@ -212,7 +201,7 @@ UPSAMPLERS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def make_upsampler(name: UpsamplerName, channels: int) -> nn.Module:
+def make_upsampler(name: str, channels: int) -> nn.Module:
     """Build the x2 upsampler called `name` for maps of `channels` channels."""
     if name not in UPSAMPLERS:
         raise unknown_name("upsampler", name, UPSAMPLERS)

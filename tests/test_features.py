@@ -12,7 +12,7 @@ from segkit.features import (
     Pyramid,
     check_maps,
     check_strides,
-    fit,
+    crop_or_pad,
     size_at,
     strides_above,
 )
@@ -35,16 +35,16 @@ def numpy_fit(x: np.ndarray, size: tuple[int, int], mode: str) -> np.ndarray:
 @pytest.mark.parametrize("size", SIZES)
 def test_fit_pads_and_crops_at_the_bottom_and_right_like_numpy(size, mode):
     x = torch.randn(2, 3, 6, 8)
-    np.testing.assert_array_equal(fit(x, size, mode), numpy_fit(x.numpy(), size, mode))
+    np.testing.assert_array_equal(crop_or_pad(x, size, mode), numpy_fit(x.numpy(), size, mode))
 
 
 def test_fit_pads_with_zeros_unless_told_otherwise():
-    assert fit(torch.ones(1, 1, 1, 1), (1, 3)).flatten().tolist() == [1, 0, 0]
+    assert crop_or_pad(torch.ones(1, 1, 1, 1), (1, 3)).flatten().tolist() == [1, 0, 0]
 
 
 def test_fit_passes_gradients_to_what_it_keeps_and_only_there():
     x = torch.randn(1, 1, 4, 4, requires_grad=True)
-    fit(x, (3, 5)).sum().backward()
+    crop_or_pad(x, (3, 5)).sum().backward()
     expected = torch.ones(4, 4)
     expected[3] = 0
     assert torch.equal(x.grad[0, 0], expected)

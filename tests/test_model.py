@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from segkit.config import ModelConfig
-from segkit.encoders import ENCODERS
 from segkit.errors import UserError
-from segkit.model import SegmentationModel, build_model
+from segkit.features import FeatureSpec, Pyramid, Wants
+from segkit.model import SegmentationModel, build_model, create_model
+from segkit.registry import names, register, unregister
 from segkit.upsample import BedOfNails, MaxUnpool
 
 DECODERS = {
@@ -41,7 +42,7 @@ def convolutions(module: nn.Module) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", names("encoder"))
 def test_every_decoder_fits_every_encoder(encoder, decoder):
     model = build_model(config(decoder, name=encoder), num_classes=7)
     assert model(torch.randn(1, 3, 33, 47)).shape == (1, 7, 33, 47)
@@ -170,8 +171,6 @@ class Recorder(nn.Module):
     stride = 8
 
     def forward(self, x, sizes=None, indices=None):
-        from segkit.features import Pyramid
-
         if isinstance(x, list):
             return x[0]
         self.seen = x
@@ -269,7 +268,7 @@ def test_the_classifier_is_loaded_from_a_file(tmp_path):
 def test_classifier_weights_without_a_classifier_are_refused(tmp_path):
     path, _ = features_file(tmp_path)
     section = {"name": "fcn", "classifier_weights": str(path)}
-    with pytest.raises(UserError, match=r"needs model\.decoder\.classifier: conv"):
+    with pytest.raises(UserError, match="needs classifier='conv'"):
         build_model(config(section), num_classes=2)
 
 
@@ -306,3 +305,128 @@ def test_options_that_do_not_fit_the_encoder_are_refused(section, part):
     with pytest.raises(UserError) as error:
         build_model(config(section), num_classes=2)
     assert part in str(error.value)
+
+
+# Parts of somebody else
+
+
+class Strided(nn.Module):
+    """An encoder without pools: one map a stride, from 2 to 16."""
+
+    def __init__(self, wants: Wants, in_channels: int = 3, *, width: int = 4) -> None:
+        super().__init__()
+        strides = [2, 4, 8, 16]
+        chosen = wants.choose(strides)
+        if wants.indices:
+            raise UserError("this encoder has no pools, so it has no indices")
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, width, 3, 2, 1) for a in [in_channels, width, width, width]
+        )
+        self.specs = [FeatureSpec(f"map{s}", width, s) for s in chosen]
+        self.stride = 16
+        self.taken = [strides.index(s) for s in chosen]
+
+    def forward(self, x):
+        maps, sizes = [], []
+        for conv in self.convs:
+            sizes.append(tuple(x.shape[-2:]))
+            x = conv(x).relu()
+            maps.append(x)
+        return Pyramid([maps[i] for i in self.taken], sizes)
+
+
+class Plain(nn.Module):
+    """A decoder without a base class and without wishes."""
+
+    def __init__(self, in_channels, strides, num_classes, *, scale: float = 1.0, must: int) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(in_channels[0], num_classes, 1)
+        self.stride = strides[0]
+
+    def forward(self, maps, sizes=None, indices=None):
+        return (
+            self.head(maps[0]).repeat_interleave(self.stride, 2).repeat_interleave(self.stride, 3)
+        )
+
+
+@pytest.fixture
+def own_parts():
+    register("encoder", "strided")(Strided)
+    register("decoder", "plain")(Plain)
+    yield
+    unregister("encoder", "strided")
+    unregister("decoder", "plain")
+
+
+@pytest.mark.usefixtures("own_parts")
+@pytest.mark.parametrize(
+    ("decoder", "options", "strides"),
+    [
+        ("unet", {}, [2, 4, 8, 16]),
+        ("interpolate", {}, [16]),
+        ("transposed", {}, [16]),
+        ("unpool", {"mode": "bed_of_nails"}, [2, 4, 8, 16]),
+        ("plain", {"must": 1}, [2, 4, 8, 16]),
+    ],
+)
+def test_an_encoder_of_somebody_else_serves_every_decoder(decoder, options, strides):
+    model = create_model(decoder, "strided", num_classes=5, in_channels=2, **options)
+    assert [spec.stride for spec in model.encoder.specs] == strides
+    assert model(torch.randn(1, 2, 33, 47)).shape == (1, 5, 33, 47)
+
+
+@pytest.mark.usefixtures("own_parts")
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: create_model("unpool", "strided", num_classes=2), ["no pools"]),
+        (lambda: create_model("fcn", "strided", num_classes=2), ["[8, 16, 32]", "[2, 4, 8, 16]"]),
+        (
+            lambda: create_model("unet", "strided", num_classes=2, weights="imagenet"),
+            ["weights is imagenet", "Strided has no method load_weights", "weights: null"],
+        ),
+        (
+            lambda: create_model(
+                "fcn",
+                "strided",
+                num_classes=2,
+                classifier="conv",
+                classifier_weights="a.pth",
+            ),
+            ["[8, 16, 32]"],
+        ),
+        (lambda: create_model("plain", num_classes=2), ["decoder 'plain' needs the option must"]),
+        (
+            lambda: create_model("plain", num_classes=2, must=1, scael=2),
+            ["unknown option of the decoder 'plain' 'scael'", "'scale'"],
+        ),
+        (
+            lambda: create_model("unet", num_classes=2, encoder_options={"in_channels": 1}),
+            ["option of the encoder 'vgg16' 'in_channels'"],
+        ),
+        (lambda: create_model("unett", num_classes=2), ["unknown decoder 'unett'", "'unet'"]),
+        (lambda: create_model("unet", "vgg61", num_classes=2), ["unknown encoder 'vgg61'"]),
+        (lambda: create_model("unet", num_classes=1), ["num_classes is 1"]),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_python_too(build, words):
+    with pytest.raises(UserError) as error:
+        build()
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_python_and_yaml_build_the_same_network(tmp_path):
+    path, _ = features_file(tmp_path)
+    torch.manual_seed(3)
+    wanted = build_model(config({"name": "unet", "depth": 1}, weights=str(path)), num_classes=4)
+    torch.manual_seed(3)
+    given = create_model(
+        "unet",
+        "vgg11",
+        num_classes=4,
+        weights=str(path),
+        encoder_options={"width": 1 / 16},
+        depth=1,
+    )
+    pairs = zip(given.state_dict().items(), wanted.state_dict().items(), strict=True)
+    assert all(a[0] == b[0] and torch.equal(a[1], b[1]) for a, b in pairs)

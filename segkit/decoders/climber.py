@@ -1,64 +1,95 @@
-"""What the skip-less decoders share: a climb from the coarsest map, step by step."""
+"""What the decoders that climb in x2 steps share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from segkit.blocks import NormName
-from segkit.decoders.step import UpStep, step_widths
-from segkit.features import Size, Wants, check_maps, check_strides, size_at, strides_above
+from segkit.blocks import NormName, conv_chain
+from segkit.decoders.base import Decoder
+from segkit.errors import UserError
+from segkit.features import Size, Sizes, Tensors, Wants, size_at, strides_above
 
 
-class Climber(nn.Module):
-    """Climb from the coarsest map to full resolution, with convolutions after each x2 step.
+class UpStep(nn.Module):
+    """Upsample by two, concatenate the encoder's map of that resolution if there is one, convolve.
 
     Args:
-        in_channels: channels of the maps, finest first; only the last map is read.
-        strides: their strides.
-        num_classes: channels of the logits.
-        make_up: builds the upsampler of a step from its channels.
-        widths: channels at strides 1, 2, 4, ...; None halves them with each step.
-        depth: convolutions after each step.
-        norm: of the convolutions.
+        up: upsampler that keeps the number of channels.
+        widths: channels through the convolutions; `widths[0]` includes those of the skip.
+        norm: normalisation after each convolution.
     """
 
-    def __init__(
+    def __init__(self, up: nn.Module, widths: Sequence[int], norm: NormName) -> None:
+        super().__init__()
+        if len(widths) < 2:
+            raise UserError("depth=0 leaves a step without a convolution; use a depth of 1 or more")
+        self.up = up
+        self.convs = conv_chain(widths, norm)
+
+    def forward(
+        self, x: Tensor, size: Size | None, skip: Tensor | None, indices: Tensor | None = None
+    ) -> Tensor:
+        """Upsample `x` to `size`, or by exactly two for None."""
+        x = self.up(x, size, indices)
+        return self.convs(x if skip is None else torch.cat([x, skip], dim=1))
+
+
+class Climber(Decoder):
+    """Climb from the coarsest map to full resolution, with convolutions after each x2 step."""
+
+    def build(
         self,
-        in_channels: Sequence[int],
-        strides: Sequence[int],
         num_classes: int,
         make_up: Callable[[int], nn.Module],
         widths: Sequence[int] | None,
         depth: int,
         norm: NormName,
+        skips: Mapping[int, int] | None = None,
     ) -> None:
-        super().__init__()
-        check_strides(in_channels, strides)
-        self.in_channels = tuple(in_channels)
-        self.strides = strides_above(strides[-1])
+        """Build the steps and the head.
+
+        Args:
+            num_classes: channels of the logits.
+            make_up: builds the upsampler of a step, given its number of channels.
+            widths: channels of the steps to strides 1, 2, 4, ...; None halves them with each step,
+                but not below 16.
+            depth: number of convolutions after each step.
+            norm: normalisation after each convolution.
+            skips: channels of the maps to concatenate, by stride, finest first.
+        """
+        channels = self.in_channels[-1]
+        self.step_strides = strides_above(self.strides[-1])
+        self.skips = dict(skips or {})
+        steps = len(self.step_strides)
+        if widths is None:
+            widths = [max(16, channels >> step) for step in range(steps, 0, -1)]
+        if len(widths) != steps or min(widths, default=1) < 1:
+            raise UserError(
+                f"widths={list(widths)} must hold one positive number for each of the {steps} "
+                f"strides {self.step_strides[::-1]}"
+            )
         self.steps = nn.ModuleList()
-        channels = in_channels[-1]
-        for width in step_widths(channels, len(self.strides), widths):
-            self.steps.append(UpStep(make_up(channels), [channels] + [width] * depth, norm))
+        for stride, width in zip(self.step_strides, reversed(widths), strict=True):
+            up, joined = make_up(channels), channels + self.skips.get(stride, 0)
+            self.steps.append(UpStep(up, [joined] + [width] * depth, norm))
             channels = width
         self.head = nn.Conv2d(channels, num_classes, 1)
 
     @staticmethod
-    def wants(**options: object) -> Wants:
-        """Ask a VGG encoder for its last map."""
-        return Wants(("pool5",))
+    def wants(**options: Any) -> Wants:
+        """Ask for the coarsest map the encoder has."""
+        return Wants(place="after_pool", coarsest=True)
 
-    def forward(
-        self,
-        maps: Sequence[Tensor],
-        sizes: Sequence[Size] | None = None,
-        indices: Sequence[Tensor] | None = None,
-    ) -> Tensor:
-        """Turn maps into logits at stride 1."""
-        check_maps(maps, self.in_channels, self)
-        x = maps[-1]  # N C H/32 W/32 for pool5
-        for stride, step in zip(self.strides, self.steps, strict=True):
-            x = step(x, size_at(stride, sizes))  # N width 2H' 2W'
+    def decode(self, maps: Tensors, sizes: Sizes | None, indices: Tensors | None) -> Tensor:
+        """Return the logits; see `Decoder.forward`."""
+        skips = dict(zip(self.skips, maps, strict=False))
+        x = maps[-1]  # N C H/32 W/32 on VGG
+        for stride, step in zip(self.step_strides, self.steps, strict=True):
+            skip = skips.get(stride)
+            size = size_at(stride, sizes) if skip is None else skip.shape[-2:]
+            x = step(x, size, skip)  # N width 2H' 2W'
         return self.head(x)  # N num_classes H W

@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from segkit.decoders.base import Decoder
 from segkit.errors import UserError, unknown_name
-from segkit.features import Size, Wants, check_maps, check_strides, size_at
+from segkit.features import Sizes, Tensors, Wants, size_at, strides_above
+from segkit.registry import register
 from segkit.upsample import Interpolate, TransposedConv
 
+FUSED = (8, 16, 32)  # strides whose scores may be fused
 
-class FCNDecoder(nn.Module):
+
+@register("decoder", "fcn")
+class FCNDecoder(Decoder):
     """Score the coarsest map, then add the scores of finer maps after x2 steps.
 
-    The last step, from `stride` to full resolution, is bilinear. Skip scores start at zero, so the
-    finer forms start out as FCN-32s and need no training in stages.
+    The last step, from `stride` to full resolution, is bilinear. Skip scores start at zero, so
+    FCN-16s and FCN-8s start out as FCN-32s and need no training in stages.
 
     Args:
-        in_channels: channels of the maps, finest first.
-        strides: their strides; maps finer than `stride` are not read.
-        num_classes: channels of the logits.
-        stride: of the finest fused scores: 32, 16 or 8 under a coarsest map of stride 32.
+        in_channels, strides, num_classes: as for every `Decoder`; maps finer than `stride` are
+            not read.
+        stride: stride of the finest fused scores: 32 for FCN-32s, 16 for FCN-16s, 8 for FCN-8s.
         classifier: `conv` puts VGG's fc6 and fc7 as convolutions before the coarsest score
             (7x7 and 1x1, zero padding, so no offsets are cropped); `none` leaves them out.
         classifier_width: channels of fc6 and fc7.
-        dropout: after fc6 and fc7.
-
-    Shape: maps `(N, in_channels[i], H / strides[i], W / strides[i])` to `(N, num_classes, H, W)`.
-
-    Raises:
-        UserError: channels and strides that do not fit together, or no map for a fused stride.
+        dropout: probability with which channels are dropped after fc6 and fc7.
+        classifier_weights: where a model built by `segkit.model` loads fc6 and fc7 from:
+            `imagenet`, or a file of the whole VGG; None leaves them random.
 
     Source: Long et al. 2015.
 
@@ -51,16 +52,12 @@ class FCNDecoder(nn.Module):
         classifier: Literal["none", "conv"] = "none",
         classifier_width: int = 4096,
         dropout: float = 0.5,
+        classifier_weights: str | None = None,
     ) -> None:
-        super().__init__()
-        check_strides(in_channels, strides)
-        self.in_channels = tuple(in_channels)
+        super().__init__(in_channels, strides)
         fused = [s for s in reversed(strides) if s >= stride]  # climbing order
-        if (
-            not fused
-            or fused != [strides[-1] >> k for k in range(len(fused))]
-            or fused[-1] != stride
-        ):
+        every = [s for s in strides_above(2 * strides[-1]) if s >= stride]
+        if fused != every or fused[-1:] != [stride]:
             raise UserError(
                 f"FCN with stride={stride} fuses the scores of every x2 stride from the coarsest "
                 f"map to {stride}, but strides={list(strides)}; pass those maps or another stride"
@@ -72,6 +69,9 @@ class FCNDecoder(nn.Module):
                 f"dropout={dropout} must be from 0 to below 1 and "
                 f"classifier_width={classifier_width} positive"
             )
+        if classifier_weights is not None and classifier == "none":
+            raise UserError("classifier_weights needs classifier='conv', but classifier is 'none'")
+        self.classifier_weights = classifier_weights
         channels = in_channels[-1]
         self.classifier = nn.Sequential()
         if classifier == "conv":
@@ -80,39 +80,44 @@ class FCNDecoder(nn.Module):
         self.score = nn.Conv2d(channels, num_classes, 1)
         self.skip_maps = [len(strides) - 1 - k for k in range(1, len(fused))]
         self.skip_scores = nn.ModuleList(
-            _zero_score(in_channels[i], num_classes) for i in self.skip_maps
+            nn.Conv2d(in_channels[i], num_classes, 1) for i in self.skip_maps
         )
+        for parameter in self.skip_scores.parameters():
+            nn.init.zeros_(parameter)  # so that skips do not disturb the coarser scores at first
         self.ups = nn.ModuleList(TransposedConv(num_classes) for _ in self.skip_maps)
         self.last_up = Interpolate("bilinear", factor=stride)
 
     @staticmethod
-    def wants(stride: int = 8, **options: object) -> Wants:
-        """Ask a VGG encoder for the pooled maps from `stride` on."""
-        taps = {8: "pool3", 16: "pool4", 32: "pool5"}
-        if stride not in taps:
-            raise UserError(f"FCN on a VGG encoder has stride 8, 16 or 32, not {stride}")
-        return Wants(tuple(tap for s, tap in taps.items() if s >= stride))
+    def wants(**options: Any) -> Wants:
+        """Ask for the maps after the pools from `stride` to 32."""
+        stride = options.get("stride", 8)
+        if stride not in FUSED:
+            raise UserError(f"FCN on an encoder has stride 8, 16 or 32, not {stride}")
+        return Wants(tuple(s for s in FUSED if s >= stride), place="after_pool")
 
     def coarse_scores(self, x: Tensor) -> Tensor:
-        """Score the coarsest map: with a classifier's weights, a heat map of its classes.
-
-        Shape: `(N, in_channels[-1], H, W)` to `(N, num_classes, H, W)`.
-        """
+        """Score the coarsest map: with a classifier's weights, a heat map of its classes."""
         return self.score(self.classifier(x))
 
-    def forward(
-        self,
-        maps: Sequence[Tensor],
-        sizes: Sequence[Size] | None = None,
-        indices: Sequence[Tensor] | None = None,
-    ) -> Tensor:
-        """Turn maps into logits at stride 1."""
-        check_maps(maps, self.in_channels, self)
+    def decode(self, maps: Tensors, sizes: Sizes | None, indices: Tensors | None) -> Tensor:
+        """Return the logits; see `Decoder.forward`."""
         x = self.coarse_scores(maps[-1])  # N num_classes H/32 W/32
         for i, up, score in zip(self.skip_maps, self.ups, self.skip_scores, strict=True):
             x = up(x, maps[i].shape[-2:]) + score(maps[i])  # N num_classes H/16 W/16, then H/8 W/8
         x = x.to(torch.promote_types(x.dtype, torch.float32))  # bf16 is too coarse for scores
         return self.last_up(x, size_at(1, sizes))  # N num_classes H W
+
+    def load_weights(self, encoder: nn.Module) -> None:
+        """Load fc6 and fc7 as `classifier_weights` says, through the encoder's `read_weights`."""
+        if self.classifier_weights is None:
+            return
+        read_weights: Any = getattr(encoder, "read_weights", None)
+        if read_weights is None:
+            raise UserError(
+                "classifier_weights are those of a VGG, which this encoder is not; use a VGG "
+                "encoder, or classifier_weights: null"
+            )
+        self.load_classifier(read_weights(self.classifier_weights))
 
     @torch.no_grad()
     def load_classifier(self, weights: Mapping[str, Tensor]) -> None:
@@ -131,9 +136,7 @@ class FCNDecoder(nn.Module):
         targets = {f"{key}.{name}": p for key, m in own.items() for name, p in m.named_parameters()}
         for name, target in targets.items():
             if name not in weights:
-                raise UserError(
-                    f"the weights have no '{name}'; a whole torchvision VGG file has it"
-                )
+                raise UserError(f"the weights have no '{name}'; a whole torchvision VGG file does")
             if weights[name].numel() != target.numel():
                 raise UserError(
                     f"'{name}' has shape {tuple(weights[name].shape)}, which does not fill "
@@ -155,12 +158,3 @@ def _fully_convolutional(in_channels: int, width: int, dropout: float) -> nn.Seq
         *(fc6, nn.ReLU(inplace=True), nn.Dropout2d(dropout)),
         *(fc7, nn.ReLU(inplace=True), nn.Dropout2d(dropout)),
     )
-
-
-def _zero_score(in_channels: int, num_classes: int) -> nn.Conv2d:
-    """Build the score of a skip, zero at first so that it cannot disturb the coarser one."""
-    score = nn.Conv2d(in_channels, num_classes, 1)
-    assert score.bias is not None
-    nn.init.zeros_(score.weight)
-    nn.init.zeros_(score.bias)
-    return score

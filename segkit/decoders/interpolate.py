@@ -1,4 +1,4 @@
-"""The pure climber: fixed interpolation between convolutions, from the coarsest map alone."""
+"""Fixed interpolation between convolutions, from the coarsest map alone."""
 
 from __future__ import annotations
 
@@ -6,25 +6,20 @@ from collections.abc import Sequence
 
 from segkit.blocks import NormName
 from segkit.decoders.climber import Climber
+from segkit.registry import register
 from segkit.upsample import Interpolate, InterpolationMode
 
 
+@register("decoder", "interpolate")
 class InterpolateDecoder(Climber):
     """Climb from the coarsest map by interpolation, with convolutions after each x2 step.
 
     Args:
-        in_channels: channels of the maps, finest first; only the last map is read.
-        strides: their strides.
-        num_classes: channels of the logits.
-        mode: nearest, bilinear or bicubic.
-        widths: channels at strides 1, 2, 4, ...; None halves them with each step.
-        depth: convolutions after each step.
-        norm: of the convolutions.
-
-    Shape: maps `(N, in_channels[i], H / strides[i], W / strides[i])` to `(N, num_classes, H, W)`.
-
-    Raises:
-        UserError: channels, strides or widths that do not fit together.
+        in_channels, strides, num_classes: as for every `Decoder`; only the last map is read.
+        mode: interpolation of each x2 step.
+        widths: channels of the steps to strides 1, 2, 4, ...; None halves them with each step.
+        depth: number of convolutions after each step.
+        norm: normalisation after each convolution.
 
     >>> import torch
     >>> decoder = InterpolateDecoder(in_channels=[32], strides=[8], num_classes=3)
@@ -43,7 +38,5 @@ class InterpolateDecoder(Climber):
         depth: int = 2,
         norm: NormName = "batch",
     ) -> None:
-        def make_up(channels: int) -> Interpolate:
-            return Interpolate(mode)
-
-        super().__init__(in_channels, strides, num_classes, make_up, widths, depth, norm)
+        super().__init__(in_channels, strides)
+        self.build(num_classes, lambda channels: Interpolate(mode), widths, depth, norm)

@@ -1,4 +1,4 @@
-"""The learned climber: a transposed convolution for each x2 step, from the coarsest map alone."""
+"""A transposed convolution for each x2 step, from the coarsest map alone."""
 
 from __future__ import annotations
 
@@ -6,27 +6,22 @@ from collections.abc import Sequence
 
 from segkit.blocks import NormName
 from segkit.decoders.climber import Climber
+from segkit.registry import register
 from segkit.upsample import TransposedConv
 
 
+@register("decoder", "transposed")
 class TransposedDecoder(Climber):
     """Climb from the coarsest map by learned x2 upsampling, with convolutions after each step.
 
-    Differs from `InterpolateDecoder` in the upsampling alone, and starts out as its bilinear form.
+    Differs from `InterpolateDecoder` only in the upsampling, and starts out as its bilinear form.
 
     Args:
-        in_channels: channels of the maps, finest first; only the last map is read.
-        strides: their strides.
-        num_classes: channels of the logits.
-        kernel_size: of the transposed convolutions, a multiple of 2.
-        widths: channels at strides 1, 2, 4, ...; None halves them with each step.
-        depth: convolutions after each step.
-        norm: of the convolutions.
-
-    Shape: maps `(N, in_channels[i], H / strides[i], W / strides[i])` to `(N, num_classes, H, W)`.
-
-    Raises:
-        UserError: channels, strides, widths or kernel that do not fit together.
+        in_channels, strides, num_classes: as for every `Decoder`; only the last map is read.
+        kernel_size: kernel of the transposed convolutions, a multiple of 2.
+        widths: channels of the steps to strides 1, 2, 4, ...; None halves them with each step.
+        depth: number of convolutions after each step.
+        norm: normalisation after each convolution.
 
     >>> import torch
     >>> decoder = TransposedDecoder(in_channels=[32], strides=[8], num_classes=3)
@@ -45,7 +40,5 @@ class TransposedDecoder(Climber):
         depth: int = 2,
         norm: NormName = "batch",
     ) -> None:
-        def make_up(channels: int) -> TransposedConv:
-            return TransposedConv(channels, kernel_size)
-
-        super().__init__(in_channels, strides, num_classes, make_up, widths, depth, norm)
+        super().__init__(in_channels, strides)
+        self.build(num_classes, lambda c: TransposedConv(c, kernel_size), widths, depth, norm)

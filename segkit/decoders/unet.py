@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from segkit.blocks import NormName, make_norm
-from segkit.decoders.step import UpStep, step_widths
+from segkit.decoders.climber import Climber
 from segkit.errors import UserError
-from segkit.features import Size, Wants, check_maps, check_strides, size_at, strides_above
+from segkit.features import Sizes, Tensors, Wants
+from segkit.registry import register
 from segkit.upsample import make_upsampler
 
 
-class UNetDecoder(nn.Module):
-    """Climb from the coarsest map, joining the finer ones by concatenation.
+@register("decoder", "unet")
+class UNetDecoder(Climber):
+    """Climb from the coarsest map, concatenating the finer ones on the way.
 
-    A stride that has no map (the finest strides of most backbones) is climbed without a skip, so
-    the logits are at stride 1 whatever the finest map.
+    A stride that has no map (the finest strides of most backbones) is reached without a skip, so
+    the logits are always at stride 1.
 
     Args:
-        in_channels: channels of the maps, finest first.
-        strides: their strides.
-        num_classes: channels of the logits.
-        upsample: how each x2 step climbs. Max-unpooling is not among the choices: its indices
-            belong to maps of the encoder's channels, which the climb has left behind.
-        widths: channels at strides 1, 2, 4, ...; None halves them with each step.
-        depth: convolutions after each step.
-        norm: of the convolutions.
-        normalize_maps: normalise each map before it joins. An encoder with norm layers needs none;
-            a pretrained one without, such as plain VGG, has maps that differ a hundredfold in
-            scale, and the largest would drown the rest.
-
-    Shape: maps `(N, in_channels[i], H / strides[i], W / strides[i])` to `(N, num_classes, H, W)`.
-
-    Raises:
-        UserError: channels, strides or widths that do not fit together, or max-unpooling.
+        in_channels, strides, num_classes: as for every `Decoder`.
+        upsample: upsampling of each x2 step. Max-unpooling is no choice: its indices need maps
+            with the encoder's channels, and the decoder's have others.
+        widths: channels of the steps to strides 1, 2, 4, ...; None halves them with each step.
+        depth: number of convolutions after each step.
+        norm: normalisation after each convolution.
+        normalize_maps: normalise each map before it is concatenated. Maps of an encoder with norm
+            layers need none; those of a pretrained one without, such as plain VGG, differ a
+            hundredfold in scale, and the largest would drown out the rest.
 
     Source: Ronneberger et al. 2015, with convolutions that keep the size.
 
@@ -61,8 +57,7 @@ class UNetDecoder(nn.Module):
         norm: NormName = "batch",
         normalize_maps: bool = False,
     ) -> None:
-        super().__init__()
-        check_strides(in_channels, strides)
+        super().__init__(in_channels, strides)
         if upsample == "max_unpool":
             raise UserError(
                 "U-Net cannot climb by max_unpool: pool indices fit maps of the encoder's channels "
@@ -70,41 +65,19 @@ class UNetDecoder(nn.Module):
             )
         if normalize_maps and norm == "none":
             raise UserError("normalize_maps=True needs norm='batch' or 'group', but norm is 'none'")
-        self.in_channels = tuple(in_channels)
         self.map_norms = nn.ModuleList(
             make_norm(norm, channels) if normalize_maps else nn.Identity()
             for channels in in_channels
         )
-        self.strides = strides_above(strides[-1])
-        self.skip_at = {stride: i for i, stride in enumerate(strides[:-1])}  # stride -> map
-        self.steps = nn.ModuleList()
-        channels = in_channels[-1]
-        step_channels = step_widths(channels, len(self.strides), widths)
-        for stride, width in zip(self.strides, step_channels, strict=True):
-            joined = in_channels[self.skip_at[stride]] if stride in self.skip_at else 0
-            up = make_upsampler(upsample, channels)
-            self.steps.append(UpStep(up, [channels + joined] + [width] * depth, norm))
-            channels = width
-        self.head = nn.Conv2d(channels, num_classes, 1)
+        skips = dict(zip(strides[:-1], in_channels, strict=False))
+        self.build(num_classes, partial(make_upsampler, upsample), widths, depth, norm, skips)
 
     @staticmethod
-    def wants(**options: object) -> Wants:
-        """Ask a VGG encoder for its last map at each stride, before the pool."""
-        return Wants(("conv1", "conv2", "conv3", "conv4", "conv5"))
+    def wants(**options: Any) -> Wants:
+        """Ask for a map at every stride."""
+        return Wants()
 
-    def forward(
-        self,
-        maps: Sequence[Tensor],
-        sizes: Sequence[Size] | None = None,
-        indices: Sequence[Tensor] | None = None,
-    ) -> Tensor:
-        """Turn maps into logits at stride 1."""
-        check_maps(maps, self.in_channels, self)
+    def decode(self, maps: Tensors, sizes: Sizes | None, indices: Tensors | None) -> Tensor:
+        """Return the logits; see `Decoder.forward`."""
         maps = [norm(m) for norm, m in zip(self.map_norms, maps, strict=True)]
-        x = maps[-1]  # N C H/16 W/16 for conv5
-        for stride, step in zip(self.strides, self.steps, strict=True):
-            if stride in self.skip_at:
-                x = step(x, skip=maps[self.skip_at[stride]])  # N width 2H' 2W'
-            else:
-                x = step(x, size_at(stride, sizes))
-        return self.head(x)  # N num_classes H W
+        return super().decode(maps, sizes, indices)

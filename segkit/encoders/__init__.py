@@ -1,11 +1,14 @@
-"""Encoders: networks that turn an image into a `Pyramid` of named feature maps."""
+"""Encoders: networks that turn an image into a `Pyramid` of feature maps.
 
-from __future__ import annotations
+A registered encoder is built as `factory(wants, in_channels=3, **options)`: it answers what a
+decoder `Wants`, or refuses in a `UserError`. It has the attributes `specs` (one `FeatureSpec` per
+map, finest first) and `stride` (the multiple that input sizes are padded to), and `forward`
+returns a `Pyramid`. One that has a method `load_weights(source)` can start pretrained.
 
-from collections.abc import Callable
+An encoder of your own is registered with `@register("encoder", name)`, and can be tested with
+`segkit.testing.check_encoder`.
+"""
 
-from segkit.encoders.vgg import VGG_ENCODERS, VGGEncoder
+from segkit.encoders.vgg import VGGEncoder
 
-ENCODERS: dict[str, Callable[..., VGGEncoder]] = {**VGG_ENCODERS}
-
-__all__ = ["ENCODERS", "VGGEncoder"]
+__all__ = ["VGGEncoder"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 from torch import nn
@@ -14,25 +14,21 @@ T = TypeVar("T")
 
 
 def recomputed(function: Callable[..., T], norms: Sequence[nn.Module], *arguments: object) -> T:
-    """Call a function storing nothing inside it: the backward pass computes that again.
-
-    Args:
-        function: to call with `arguments`.
-        norms: the batch norms it runs through.
-        arguments: of the function.
-    """
-    if not norms or is_compiling():  # a compiled graph moves the statistics once by itself
+    """Call a function with batch norms `norms`; the backward pass recomputes its activations."""
+    if not norms or is_compiling():  # a compiled graph updates them only once
         return checkpoint(function, *arguments, use_reentrant=False)
 
-    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _throwaway_buffers(norms)
-
-    return checkpoint(function, *arguments, use_reentrant=False, context_fn=contexts)
+    return checkpoint(
+        function,
+        *arguments,
+        use_reentrant=False,
+        context_fn=lambda: (nullcontext(), _throwaway_buffers(norms)),
+    )
 
 
 @contextmanager
 def _throwaway_buffers(layers: Sequence[nn.Module]) -> Iterator[None]:
-    """Let batch norms count into copies of their statistics, for those are counted already.
+    """Let batch norms update copies of their statistics, which the first pass has updated already.
 
     Switching `track_running_stats` off would not do: batch norm then saves two tensors less for
     the backward pass than the first time, which `checkpoint` refuses.

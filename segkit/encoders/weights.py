@@ -13,57 +13,19 @@ from http.client import HTTPException
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from segkit.encoders.vgg import VGG_ENCODERS, VGGEncoder
-from segkit.errors import UserError, unknown_name
+from segkit.errors import UserError
+from segkit.registry import find, names
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
 TIMEOUT_SECONDS = 30.0  # for each wait on the network, not for the whole download
-FIRST_CONV = "features.0.weight"
 
 _log = logging.getLogger(__name__)
 
 
-def load_encoder_weights(encoder: VGGEncoder, name: str, weights: str | Path | None) -> None:
-    """Load weights into an encoder in place; nothing changes unless everything fits.
-
-    A file of RGB weights also serves other numbers of input channels: one gets the sum of the RGB
-    filters, two the first two of them, and each channel from the fourth on a filter of zeros.
-    Keys of the classifier and of layers behind the encoder's deepest tap are ignored.
-
-    Args:
-        encoder: receives the weights.
-        name: of the encoder, a key of `ENCODERS`.
-        weights: None (keep the random ones), `imagenet`, or a .pth, .pt or .safetensors file with
-            torchvision's key names.
-
-    Raises:
-        UserError: no such weights, a failed download, an unreadable file, or one that does not
-            fit, with the names of the keys.
-    """
-    if weights is None:
-        return
-    path = resolve_weights(name, weights)
-    state = {
-        key: value for key, value in read_weights(path).items() if not _is_behind(key, encoder)
-    }
-    if FIRST_CONV in state:
-        state[FIRST_CONV] = _fit_input_channels(state[FIRST_CONV], encoder.in_channels)
-    _check_fit(state, encoder.state_dict(), f"{path} does not fit the encoder '{name}'")
-    encoder.load_state_dict(state)
-
-
 def resolve_weights(name: str, weights: str | Path) -> Path:
-    """Return the file that `weights` means, after downloading it if it is `imagenet`.
-
-    Args:
-        name: of the encoder, a key of `ENCODERS`.
-        weights: `imagenet` or the path of a file, which is returned as it is, with `~` expanded.
-
-    Raises:
-        UserError: no published weights, or a failed download, with the way to do without it.
-    """
+    """Return the file that `weights` names; `imagenet` is downloaded for the encoder `name`."""
     if str(weights) != "imagenet":
         return Path(weights).expanduser()
     url = imagenet_url(name)
@@ -74,16 +36,11 @@ def resolve_weights(name: str, weights: str | Path) -> Path:
 
 
 def imagenet_url(name: str) -> str:
-    """Return the address of torchvision's ImageNet weights for an encoder.
-
-    Raises:
-        UserError: an unknown encoder, or one for which torchvision has no weights.
-    """
+    """Return the address of torchvision's ImageNet weights for an encoder."""
     import torchvision  # here because it takes seconds, and only this function needs it
 
-    if name not in VGG_ENCODERS:
-        raise unknown_name("encoder", name, VGG_ENCODERS)
-    published = [known for known in VGG_ENCODERS if known in torchvision.models.list_models()]
+    find("encoder", name)
+    published = [known for known in names("encoder") if known in torchvision.models.list_models()]
     if name not in published:
         raise UserError(
             f"no ImageNet weights are published for the encoder '{name}'; use weights: null, the "
@@ -93,16 +50,8 @@ def imagenet_url(name: str) -> str:
     return url
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read a plain dict of tensors onto the CPU, running no code from the file.
-
-    Args:
-        path: a .pth or .pt file (read with `weights_only=True`) or a .safetensors file.
-
-    Raises:
-        UserError: missing, unreadable, of another type, or holding anything but named tensors.
-    """
-    path = Path(path).expanduser()
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a plain dict of tensors onto the CPU, running no code from the file."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise UserError(f"{path} is not a weight file: its name must end in {', '.join(SUFFIXES)}")
@@ -131,16 +80,12 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def _is_behind(key: str, encoder: VGGEncoder) -> bool:
-    """Tell whether a key belongs to the classifier or to a layer that was not built."""
-    part, _, rest = key.partition(".")
-    number = rest.partition(".")[0]
-    deeper = part == "features" and number.isdecimal() and int(number) >= len(encoder.features)
-    return deeper or part == "classifier"
+def fit_input_channels(weight: Tensor, in_channels: int) -> Tensor:
+    """Turn RGB filters `(O, 3, k, k)` into filters of `in_channels`; return all others unchanged.
 
-
-def _fit_input_channels(weight: Tensor, in_channels: int) -> Tensor:
-    """Turn RGB filters `(O, 3, k, k)` into filters of `in_channels`; leave all others alone."""
+    >>> fit_input_channels(torch.ones(8, 3, 1, 1), 5)[0].flatten().tolist()
+    [1.0, 1.0, 1.0, 0.0, 0.0]
+    """
     if weight.ndim != 4 or weight.shape[1] != 3 or in_channels == 3:
         return weight
     if in_channels == 1:  # grey is R = G = B, so the sum sees it as RGB filters would
@@ -149,7 +94,9 @@ def _fit_input_channels(weight: Tensor, in_channels: int) -> Tensor:
     return torch.cat([weight[:, :in_channels], extra], 1)
 
 
-def _check_fit(given: dict[str, Tensor], wanted: dict[str, Tensor], problem: str) -> None:
+def load_checked(module: nn.Module, given: dict[str, Tensor], problem: str) -> None:
+    """Load tensors into a module, or none and raise an error that starts with `problem`."""
+    wanted = module.state_dict()
     # files from before torch 0.4.1 lack this counter, and torch then starts it at 0 itself
     missing = [k for k in wanted if k not in given and not k.endswith("num_batches_tracked")]
     unexpected = [k for k in given if k not in wanted]
@@ -159,27 +106,27 @@ def _check_fit(given: dict[str, Tensor], wanted: dict[str, Tensor], problem: str
         if k in given and given[k].shape != wanted[k].shape
     ]
     found = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped}
-    report = [f"{len(keys)} {what} ({_first(keys)})" for what, keys in found.items() if keys]
+    report = [
+        f"{len(keys)} {what} ({', '.join(keys[:5] + ['...'] * (len(keys) > 5))})"
+        for what, keys in found.items()
+        if keys
+    ]
     if report:
         raise UserError(
             f"{problem}: of its keys {'; '.join(report)}; choose the encoder, norm, width and "
             "in_channels that the file was made for, or another file"
         )
-
-
-def _first(keys: list[str], count: int = 5) -> str:
-    return ", ".join(keys[:count]) + (", ..." if len(keys) > count else "")
+    module.load_state_dict(given)
 
 
 def _download(url: str, path: Path) -> None:
-    """Fetch a file whole or not at all; several processes may do so at the same time."""
+    """Download a file completely or not at all; several processes may do so at the same time."""
     try:
         found = re.search(r"-([0-9a-f]{8,})\.", path.name)
         if found is None:  # without it, torch takes a body cut short for the whole file
             raise ValueError("its name carries no hash to check it by")
         path.parent.mkdir(parents=True, exist_ok=True)
-        # on a full disk torch may fail to close its temporary file and then leave it; in a folder
-        # of its own it goes with the folder
+        # torch may leave its temporary file on a full disk; in a folder of its own it goes too
         with tempfile.TemporaryDirectory(dir=path.parent) as folder, _socket_timeout():
             part = os.path.join(folder, path.name)
             _log.info("downloading %s to %s", url, path)
@@ -197,7 +144,7 @@ def _download(url: str, path: Path) -> None:
 
 @contextmanager
 def _socket_timeout() -> Iterator[None]:
-    """Make a dead host an error; torch's download itself would wait for ever."""
+    """Make a dead host an error; torch's own download would wait forever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_SECONDS)
     try:

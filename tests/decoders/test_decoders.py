@@ -8,16 +8,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from segkit.decoders import (
-    DECODERS,
     FCNDecoder,
     InterpolateDecoder,
     TransposedDecoder,
     UNetDecoder,
     UnpoolDecoder,
 )
-from segkit.encoders import ENCODERS
 from segkit.errors import UserError
-from segkit.model import SegmentationModel
+from segkit.features import FeatureSpec, Wants
+from segkit.model import SegmentationModel, create_model
+from segkit.registry import find, names
 
 CLASSES = 5
 VARIANTS = {
@@ -55,10 +55,8 @@ def build(
     torch.manual_seed(seed)
     name, own = VARIANTS[variant]
     own = {**own, **options}
-    wants = DECODERS[name].wants(**own)
-    vgg = ENCODERS[encoder](taps=wants.taps, return_indices=wants.indices, width=width)
-    channels, strides = zip(*((s.channels, s.stride) for s in vgg.specs), strict=True)
-    return SegmentationModel(vgg, DECODERS[name](channels, strides, CLASSES, **own))
+    own = {"depths": [2] * 5, **own} if name == "unpool" else own
+    return create_model(name, encoder, num_classes=CLASSES, encoder_options={"width": width}, **own)
 
 
 def perturb(module: nn.Module) -> nn.Module:
@@ -162,7 +160,7 @@ def test_a_single_map_at_stride_one_needs_no_climb(variant):
     name, options = VARIANTS[variant]
     if name == "fcn":
         options = {**options, "stride": 1}
-    decoder = DECODERS[name]([8], [1], CLASSES, **options)
+    decoder = find("decoder", name)([8], [1], CLASSES, **options)
     assert decoder([torch.randn(1, 8, 7, 5)], indices=[]).shape == (1, CLASSES, 7, 5)
 
 
@@ -280,7 +278,7 @@ def randn(*shape: int) -> torch.Tensor:
 @pytest.mark.parametrize("norm", ["batch", "none"])
 @pytest.mark.parametrize("name", ["interpolate", "transposed"])
 def test_climbers_equal_a_reference(name, norm):
-    decoder = DECODERS[name]([6, 24], [2, 8], CLASSES, norm=norm).double().eval()
+    decoder = find("decoder", name)([6, 24], [2, 8], CLASSES, norm=norm).double().eval()
     for key, tensor in decoder.state_dict().items():
         if ".up." not in key and tensor.is_floating_point():
             tensor.add_(torch.rand_like(tensor), alpha=0.01)
@@ -432,9 +430,33 @@ def test_print_shows_how_a_decoder_climbs(variant, shown):
         ("unpool", {"mode": "bed_of_nails"}, ["pool1", "pool2", "pool3", "pool4", "pool5"], False),
     ],
 )
-def test_wants(name, options, taps, indices):
-    wants = DECODERS[name].wants(**options)
-    assert (list(wants.taps), wants.indices) == (taps, indices)
+def test_vggs_taps_by_role(name, options, taps, indices):
+    model = create_model(name, num_classes=2, encoder_options={"width": 1 / 64}, **options)
+    pyramid = model.encoder(torch.randn(1, 3, 32, 32))
+    assert [spec.name for spec in model.encoder.specs] == taps
+    assert (pyramid.indices is not None) == indices
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "wants"),
+    [
+        ("unet", {"depth": 1}, Wants()),
+        ("fcn", {}, Wants((8, 16, 32), "after_pool")),
+        ("fcn", {"stride": 32}, Wants((32,), "after_pool")),
+        ("interpolate", {"mode": "nearest"}, Wants(place="after_pool", coarsest=True)),
+        ("unpool", {}, Wants(place="after_pool", indices=True)),
+        ("unpool", {"mode": "bed_of_nails"}, Wants(place="after_pool")),
+    ],
+)
+def test_wants(name, options, wants):
+    assert find("decoder", name).wants(**options) == wants
+
+
+def test_unpool_mirrors_the_depths_it_is_told_and_takes_two_for_those_it_is_not():
+    specs = [FeatureSpec("a", 8, 2, depth=1), FeatureSpec("b", 8, 8, depth=4)]
+    assert UnpoolDecoder.options_from(specs) == {"depths": [1, 2, 4]}
+    specs = [FeatureSpec("a", 8, 4), FeatureSpec("b", 8, 8)]
+    assert UnpoolDecoder.options_from(specs) == {"depths": [2, 2, 2]}
 
 
 # Refusals
@@ -460,7 +482,21 @@ def test_maps_of_other_channels_or_number_are_refused(variant):
         assert "pass the list of maps it was built for" in message
 
 
-@pytest.mark.parametrize("cls", DECODERS.values())
+@pytest.mark.parametrize(
+    ("maps", "remedy"),
+    [
+        (lambda: {"0": torch.zeros(1, 4, 2, 2)}, "got a dict; pass list(maps.values())"),
+        (lambda: torch.zeros(1, 4, 2, 2), "got a Tensor; pass [maps]"),
+        (lambda: [torch.zeros(1, 2, 3, 4)], "(N, H, W, C): pass each as m.permute(0, 3, 1, 2)"),
+    ],
+)
+def test_what_is_no_list_of_nchw_maps_is_refused_with_the_way_to_get_one(maps, remedy):
+    message = refusal(lambda: InterpolateDecoder([4], [2], 3)(maps()))
+    assert "InterpolateDecoder" in message
+    assert remedy in message
+
+
+@pytest.mark.parametrize("cls", [find("decoder", name) for name in names("decoder")])
 @pytest.mark.parametrize(
     ("channels", "strides", "part"),
     [
@@ -505,7 +541,7 @@ def test_unpool_without_the_indices_of_each_pool_says_how_to_get_them(count):
     maps, sizes, indices = model.encoder(torch.randn(1, 3, 32, 32))
     given = None if count is None else [*indices, indices[-1]][:count]
     message = refusal(lambda: model.decoder(maps, sizes, given))
-    for part in ("5 pools", f"got {count or 0}", "return_indices=True", "mode='bed_of_nails'"):
+    for part in ("5 pools", f"got {count or 0}", "Wants(indices=True)", "mode='bed_of_nails'"):
         assert part in message
 
 

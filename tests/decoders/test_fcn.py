@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from segkit.decoders import FCNDecoder
-from segkit.encoders import ENCODERS
+from segkit.encoders import VGGEncoder
 from segkit.errors import UserError
 
 CHANNELS, STRIDES = [8, 12, 16], [8, 16, 32]
@@ -122,7 +122,7 @@ def test_the_classifier_equals_torchvision_at_the_centre_and_slides_over_larger_
     with torch.device("meta"):  # 123 M parameters, drawn once
         whole = models.vgg16()
         decoder = FCNDecoder([512], [32], 1000, stride=32, classifier="conv")
-        encoder = ENCODERS["vgg16"](taps=["pool5"])
+        encoder = VGGEncoder("vgg16", taps=["pool5"])
     whole.to_empty(device="cpu").eval()
     with torch.no_grad():
         for module in whole.modules():

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from segkit.decoders import DECODERS
 from segkit.errors import UserError
+from segkit.registry import find
 
 CLASSES = 4
 VARIANTS = {
@@ -60,7 +60,7 @@ def rounded_up(size: tuple[int, int]) -> list[tuple[int, int]]:
 
 def decoder_for(variant: str, channels, strides) -> nn.Module:
     name, options = VARIANTS[variant]
-    return DECODERS[name](channels, strides, CLASSES, **options).eval()
+    return find("decoder", name)(channels, strides, CLASSES, **options).eval()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -108,6 +108,6 @@ def test_gradients_reach_the_backbone(variant, mobilenet):
 
 def test_max_unpooling_says_what_a_backbone_without_indices_can_do(mobilenet):
     network, channels, strides = mobilenet
-    decoder = DECODERS["unpool"](channels, strides, CLASSES)
+    decoder = find("decoder", "unpool")(channels, strides, CLASSES)
     with pytest.raises(UserError, match="mode='bed_of_nails'"):
         decoder(network(torch.randn(1, 3, 64, 64)))

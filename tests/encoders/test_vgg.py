@@ -13,8 +13,11 @@ import torch.nn.functional as F
 import torchvision.models.vgg as reference
 from torch import Tensor, nn
 
-from segkit.encoders import ENCODERS, VGGEncoder
+from segkit.encoders import VGGEncoder
+from segkit.encoders.vgg_layout import NAMES
 from segkit.errors import UserError
+from segkit.features import Wants
+from segkit.registry import find
 
 TAPS = [f"{kind}{k}" for k in range(1, 6) for kind in ("conv", "pool")]
 CONVS, POOLS = TAPS[::2], TAPS[1::2]
@@ -27,7 +30,7 @@ TORCHVISION = {  # name -> torchvision's own configuration letter
 
 def tiny(name: str = "vgg11", **options) -> VGGEncoder:
     torch.manual_seed(0)
-    return ENCODERS[name](**{"width": 1 / 8, **options})
+    return VGGEncoder(name, **{"width": 1 / 8, **options})
 
 
 def random_statistics(module: nn.Module) -> None:
@@ -59,7 +62,7 @@ def test_every_tap_is_torchvisions(name):
     torch.manual_seed(1)
     theirs = reference.make_layers(reference.cfgs[TORCHVISION[name]], name.endswith("_bn"))
     random_statistics(theirs)
-    ours = ENCODERS[name](taps=TAPS)
+    ours = VGGEncoder(name, taps=TAPS)
     ours.features.load_state_dict(theirs.state_dict())  # strict: the very same keys
     ours.eval()
     theirs.eval()
@@ -88,7 +91,7 @@ def test_every_tap_is_torchvisions(name):
 )
 def test_parameter_counts(name, count):
     with torch.device("meta"):
-        encoder = ENCODERS[name]()
+        encoder = VGGEncoder(name)
     assert sum(p.numel() for p in encoder.parameters()) == count
 
 
@@ -103,8 +106,9 @@ def test_parameter_counts(name, count):
     ],
 )
 def test_depths(name, depths):
-    assert tiny(name).depths == depths
-    assert tiny(name, taps=["pool3"]).depths == depths[:3]
+    for taps in (CONVS, POOLS, ["pool3"]):
+        specs = tiny(name, taps=taps).specs
+        assert [spec.depth for spec in specs] == [depths[int(spec.name[-1]) - 1] for spec in specs]
 
 
 def test_configuration_c_ends_its_last_stages_with_1x1():
@@ -131,7 +135,7 @@ def test_lrn_is_the_formula_and_keeps_vgg11s_keys():
 
 def test_initialisation_is_kaiming_fan_out():
     torch.manual_seed(0)
-    encoder = ENCODERS["vgg11_bn"](taps=["conv3"])
+    encoder = VGGEncoder("vgg11_bn", taps=["conv3"])
     for layer in encoder.features:
         if isinstance(layer, nn.Conv2d):
             std = (2 / (layer.out_channels * 9)) ** 0.5
@@ -145,7 +149,7 @@ def test_initialisation_is_kaiming_fan_out():
 # ---------------------------------------------------------------- the contract
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_specs_announce_the_maps(name):
     encoder = tiny(name, taps=TAPS).eval()
     maps = encoder(torch.randn(1, 3, 64, 96)).maps
@@ -204,12 +208,47 @@ def test_maps_not_asked_for_are_let_go():
     assert all(any(a is m for m in pyramid.maps) for a in alive)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_factories_can_be_introspected(name):
-    parameters = inspect.signature(ENCODERS[name]).parameters
-    assert "layout" not in parameters
-    assert {"taps", "in_channels", "pool", "norm", "width", "frozen_stages"} <= set(parameters)
-    assert parameters["norm"].default == ("batch" if name.endswith("_bn") else "none")
+    parameters = inspect.signature(find("encoder", name)).parameters
+    options = ["pool", "norm", "width", "checkpointing", "frozen_stages"]
+    assert list(parameters) == ["wants", "in_channels", *options]
+    assert all(parameters[option].kind is inspect.Parameter.KEYWORD_ONLY for option in options)
+    norms = {m.__class__ for m in find("encoder", name)(width=1 / 64).modules()}
+    assert (nn.BatchNorm2d in norms) == name.endswith("_bn")
+
+
+@pytest.mark.parametrize(
+    ("wants", "taps"),
+    [
+        (Wants(), CONVS),
+        (Wants(place="after_pool", indices=True), POOLS),
+        (Wants((4, 16)), ["conv3", "conv5"]),
+        (Wants((16, 4), "after_pool"), ["pool2", "pool4"]),
+        (Wants(coarsest=True), ["conv5"]),
+        (Wants(place="after_pool", coarsest=True), ["pool5"]),
+        (Wants((2, 8), "after_pool", coarsest=True), ["pool3"]),
+    ],
+)
+def test_a_role_becomes_taps(wants, taps):
+    encoder = find("encoder", "vgg11")(wants, 2, width=1 / 64)
+    assert [spec.name for spec in encoder.specs] == list(taps)
+    indices = encoder(torch.randn(1, 2, 32, 32)).indices
+    assert (indices is not None) == wants.indices
+
+
+@pytest.mark.parametrize(
+    ("wants", "words"),
+    [
+        (Wants((1, 2), "after_pool"), ["[1, 2] after a pool", "[2, 4, 8, 16, 32]"]),
+        (Wants((32,)), ["[32] before a pool", "[1, 2, 4, 8, 16]"]),
+        (Wants(()), ["strides []"]),
+    ],
+)
+def test_strides_that_a_vgg_does_not_have_are_refused(wants, words):
+    with pytest.raises(UserError) as caught:
+        find("encoder", "vgg11")(wants)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
 # ---------------------------------------------------------------- options
@@ -261,7 +300,7 @@ def test_group_norm_follows_each_convolution_and_takes_one_small_image():
     kinds = [type(layer) for layer in encoder.features[:4]]
     assert kinds == [nn.Conv2d, nn.GroupNorm, nn.ReLU, nn.Conv2d]
     with torch.device("meta"):
-        full = ENCODERS["vgg16"](norm="group")
+        full = VGGEncoder("vgg16", norm="group")
     assert {m.num_groups for m in full.modules() if isinstance(m, nn.GroupNorm)} == {32}
     x = torch.randn(2, 3, 32, 32)
     both = encoder(x).maps[0]
@@ -348,6 +387,7 @@ def test_freezing_more_stages_than_were_built_freezes_all():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"name": "vgg61"}, ["unknown encoder 'vgg61'", "vgg16"]),
         ({"taps": ["conv5", "conv6"]}, ["unknown tap 'conv6'", "did you mean", "pool5"]),
         ({"taps": []}, ["at least one"]),
         ({"taps": ["conv1", "conv1"]}, ["each one once", "conv1"]),

@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from segkit.encoders import ENCODERS, VGGEncoder, weights
+from segkit.encoders import VGGEncoder, weights
+from segkit.encoders.vgg_layout import NAMES
 from segkit.encoders.weights import (
     imagenet_url,
-    load_encoder_weights,
     read_weights,
     resolve_weights,
 )
@@ -29,7 +29,7 @@ SHARED = Path(__file__).parents[3] / "shared" / "weights" / "vgg16_imagenet.safe
 
 def tiny(seed: int = 0, name: str = "vgg11", **options) -> VGGEncoder:
     torch.manual_seed(seed)
-    return ENCODERS[name](**{"width": 1 / 8, **options})
+    return VGGEncoder(name, **{"width": 1 / 8, **options})
 
 
 def save(state: dict[str, Tensor], path: Path) -> Path:
@@ -37,7 +37,7 @@ def save(state: dict[str, Tensor], path: Path) -> Path:
     return path
 
 
-def refusal(*args, function=load_encoder_weights) -> str:
+def refusal(function, *args) -> str:
     with pytest.raises(UserError) as caught:
         function(*args)
     assert "\n" not in str(caught.value)
@@ -57,22 +57,16 @@ def test_weights_go_out_and_in(tmp_path, suffix, name):
     source, target = tiny(1, name), tiny(2, name)
     assert not same(target, source.state_dict())
     path = save(source.state_dict(), tmp_path / f"w{suffix}")
-    load_encoder_weights(target, name, str(path))
+    target.load_weights(str(path))
     assert same(target, source.state_dict())
     assert read_weights(path).keys() == source.state_dict().keys()
-
-
-def test_none_keeps_the_random_weights():
-    encoder, twin = tiny(), tiny()
-    load_encoder_weights(encoder, "vgg11", None)
-    assert same(encoder, twin.state_dict())
 
 
 def test_home_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     save(tiny(1).state_dict(), tmp_path / "w.pth")
     assert resolve_weights("vgg11", "~/w.pth") == tmp_path / "w.pth"
-    load_encoder_weights(tiny(), "vgg11", "~/w.pth")
+    tiny().load_weights("~/w.pth")
 
 
 def test_classifier_and_deeper_layers_are_ignored(tmp_path):
@@ -80,7 +74,7 @@ def test_classifier_and_deeper_layers_are_ignored(tmp_path):
     rest = {"classifier.0.weight": torch.zeros(3, 3), "classifier.6.bias": torch.zeros(3)}
     path = save({**whole, **rest}, tmp_path / "w.pth")
     short = tiny(2, taps=["conv3"])
-    load_encoder_weights(short, "vgg11", path)
+    short.load_weights(path)
     assert same(short, whole)
 
 
@@ -88,14 +82,14 @@ def test_batch_norm_files_without_counters_are_accepted(tmp_path):
     state = tiny(1, "vgg11_bn").state_dict()
     old = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
     target = tiny(2, "vgg11_bn")
-    load_encoder_weights(target, "vgg11_bn", save(old, tmp_path / "w.safetensors"))
+    target.load_weights(save(old, tmp_path / "w.safetensors"))
     assert same(target, state)
 
 
 @pytest.mark.skipif(not SHARED.is_file(), reason="the shared ImageNet weights are not here")
 def test_shared_imagenet_weights():
-    encoder = ENCODERS["vgg16"]()
-    load_encoder_weights(encoder, "vgg16", SHARED)
+    encoder = VGGEncoder("vgg16")
+    encoder.load_weights(SHARED)
     state = read_weights(SHARED)
     assert torch.equal(encoder.features[28].weight, state["features.28.weight"])
     assert same(encoder, state)
@@ -112,7 +106,7 @@ def rgb(tmp_path) -> tuple[Path, VGGEncoder]:
 
 def loaded(path: Path, in_channels: int) -> VGGEncoder:
     encoder = tiny(2, in_channels=in_channels)
-    load_encoder_weights(encoder, "vgg11", path)
+    encoder.load_weights(path)
     return encoder
 
 
@@ -147,7 +141,7 @@ def test_a_file_with_the_right_channels_is_taken_as_it_is(tmp_path, in_channels)
 
 def test_a_file_with_other_channels_is_refused(tmp_path):
     path = save(tiny(in_channels=5).state_dict(), tmp_path / "w.pt")
-    message = refusal(tiny(), "vgg11", path)
+    message = refusal(tiny().load_weights, path)
     assert "features.0.weight is [8, 5, 3, 3] instead of [8, 3, 3, 3]" in message
 
 
@@ -161,7 +155,7 @@ def test_keys_that_do_not_fit_are_named_and_counted(tmp_path):
     state |= {f"fc{k}": torch.zeros(1) for k in range(7)}
     path = save(state, tmp_path / "w.pth")
     encoder, twin = tiny(taps=["conv2"]), tiny(taps=["conv2"])
-    message = refusal(encoder, "vgg11", path)
+    message = refusal(encoder.load_weights, path)
     assert str(path) in message
     assert "'vgg11'" in message
     assert "1 missing (features.0.bias)" in message
@@ -183,7 +177,7 @@ def test_keys_that_do_not_fit_are_named_and_counted(tmp_path):
 )
 def test_other_networks_are_refused(tmp_path, made, wanted, words):
     path = save(tiny(**made).state_dict(), tmp_path / "w.pth")
-    assert words in refusal(tiny(**wanted), wanted["name"], path)
+    assert words in refusal(tiny(**wanted).load_weights, path)
 
 
 BROKEN = {
@@ -199,7 +193,7 @@ BROKEN = {
 def test_broken_files_are_refused(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(BROKEN[name])
-    assert str(path) in refusal(path, function=read_weights)
+    assert str(path) in refusal(read_weights, path)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -208,7 +202,7 @@ def test_files_cut_short_are_refused(tmp_path, suffix, share):
     path = save(tiny().state_dict(), tmp_path / f"w{suffix}")
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    message = refusal(path, function=read_weights)
+    message = refusal(read_weights, path)
     assert str(path) in message
     assert "cut short" in message
 
@@ -233,7 +227,7 @@ class Payload:
 def test_other_contents_are_refused(tmp_path, monkeypatch, content, word):
     monkeypatch.chdir(tmp_path)
     torch.save(content(), tmp_path / "w.pth")
-    message = refusal(tmp_path / "w.pth", function=read_weights)
+    message = refusal(read_weights, tmp_path / "w.pth")
     assert str(tmp_path / "w.pth") in message
     assert word in message
     assert not Path("executed").exists()
@@ -247,16 +241,16 @@ def test_an_ordered_dict_is_a_plain_dict(tmp_path):
 @pytest.mark.parametrize("name", ["absent.pth", "folder.pth", "weights.h5", "weights"])
 def test_paths_that_are_no_weight_files(tmp_path, name):
     (tmp_path / "folder.pth").mkdir()
-    assert str(tmp_path / name) in refusal(tiny(), "vgg11", str(tmp_path / name))
+    assert str(tmp_path / name) in refusal(tiny().load_weights, str(tmp_path / name))
 
 
 # ---------------------------------------------------------------- imagenet, without a network
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_imagenet_urls(name):
     if name in ("vgg11_lrn", "vgg16_1x1"):
-        message = refusal(name, function=imagenet_url)
+        message = refusal(imagenet_url, name)
         assert f"'{name}'" in message
         assert "weights: null" in message
         assert "vgg11, vgg13, vgg16, vgg19, vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn" in message
@@ -266,7 +260,7 @@ def test_imagenet_urls(name):
 
 
 def test_unknown_encoder_has_no_url():
-    assert "did you mean 'vgg16'" in refusal("vg16", function=imagenet_url)
+    assert "did you mean 'vgg16'" in refusal(imagenet_url, "vg16")
 
 
 def as_bytes(state: dict[str, Tensor]) -> bytes:
@@ -329,7 +323,7 @@ def url_is(monkeypatch):
 def fails_to_download(url: str, cache: Path) -> str:
     """The message of the failure, after checking that it helps and that nothing is left."""
     encoder, twin = tiny(), tiny()
-    message = refusal(encoder, "vgg11", "imagenet")
+    message = refusal(encoder.load_weights, "imagenet")
     assert url in message
     assert str(cache / url.rsplit("/", 1)[-1]) in message
     assert "weights: null" in message
@@ -344,7 +338,7 @@ def test_download_once_then_from_the_cache(server, cache, url_is):
     url_is(server + GOOD)
     for _ in range(2):
         encoder = tiny(2)
-        load_encoder_weights(encoder, "vgg11", "imagenet")
+        encoder.load_weights("imagenet")
         assert same(encoder, tiny(1).state_dict())
     assert [path.name for path in cache.iterdir()] == [f"vgg11-{DIGEST}.pth"]
     assert Server.requests == [GOOD]
@@ -354,7 +348,7 @@ def test_a_file_put_there_by_hand_needs_no_network(cache, url_is):
     url_is(f"http://127.0.0.1:9{GOOD}")
     cache.mkdir(parents=True)
     (cache / f"vgg11-{DIGEST}.pth").write_bytes(BODY)
-    load_encoder_weights(tiny(), "vgg11", "imagenet")
+    tiny().load_weights("imagenet")
 
 
 def test_set_dir_is_respected(server, tmp_path, monkeypatch, url_is):
@@ -424,4 +418,4 @@ def test_a_damaged_file_in_the_cache_is_named(cache, url_is):
     cache.mkdir(parents=True)
     path = cache / f"vgg11-{DIGEST}.pth"
     path.write_bytes(BODY[:1000])
-    assert str(path) in refusal(tiny(), "vgg11", "imagenet")
+    assert str(path) in refusal(tiny().load_weights, "imagenet")
