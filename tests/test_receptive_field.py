@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from segkit.config import load_config
-from segkit.decoders import DECODERS
-from segkit.encoders import ENCODERS
 from segkit.errors import UserError
-from segkit.model import SegmentationModel, build_model
+from segkit.features import Wants
+from segkit.model import build_model, create_model
 from segkit.receptive_field import Reach, layer_reaches, reach_of
 from segkit.receptive_field.follow import follow_rows
+from segkit.registry import find
 from segkit.upsample import Interpolate, MaxUnpool, TransposedConv
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*_vgg16.yaml"))
@@ -32,16 +32,11 @@ VARIANTS = {
 
 
 def network(decoder: str, encoder: str = "vgg11", pool: str = "max", **options) -> nn.Module:
-    decoder_class = DECODERS[decoder]
-    wants = decoder_class.wants(**options)
-    tiny = ENCODERS[encoder](
-        taps=wants.taps, in_channels=1, width=1 / 64, pool=pool, return_indices=wants.indices
-    )
     if decoder in ("interpolate", "transposed", "unet"):
         options["widths"] = [2] * (4 if decoder == "unet" else 5)
-    specs = tiny.specs
-    return SegmentationModel(
-        tiny, decoder_class([s.channels for s in specs], [s.stride for s in specs], 2, **options)
+    tiny = {"width": 1 / 64, "pool": pool}
+    return create_model(
+        decoder, encoder, num_classes=2, in_channels=1, encoder_options=tiny, **options
     )
 
 
@@ -86,7 +81,7 @@ def footprint(model: nn.Module, length: int, rows: range, axis: int = 2) -> list
 
 
 def computed(model: nn.Module, length: int, rows: range, axis: int = 2) -> list[tuple[int, int]]:
-    line = follow_rows(model, 1, length, axis)[-1]
+    _, line = follow_rows(model, 1, length, axis)[-1]
     ends = [(int(line.first[r]), int(line.last[r])) for r in rows]
     return [end if end[0] <= end[1] else (-1, -2) for end in ends]
 
@@ -132,7 +127,7 @@ SMALL = {
         2,
     ),
     "crossing": (
-        nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4, 4, 3, 1, 1), nn.PixelShuffle(2)),
+        nn.Sequential(nn.Conv2d(1, 4, 2, 2), nn.Conv2d(4, 4, 3, 1, 1), nn.PixelShuffle(2)),
         2,
     ),
     "dilated transposed": (
@@ -248,7 +243,7 @@ def test_published_fields_of_vgg16():
     class Maps(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.encoder = ENCODERS["vgg16"](taps=["pool5"], width=1 / 32)
+            self.encoder = find("encoder", "vgg16")(Wants((32,), "after_pool"), width=1 / 32)
             self.fc6 = nn.Conv2d(16, 4, 7, padding=3)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -281,7 +276,7 @@ def test_group_norm_in_a_config_sees_the_whole_image():
 
 
 def test_normalisation_over_channels_sees_no_further():
-    model = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.LocalResponseNorm(5), nn.Softmax(1))
+    model = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.LocalResponseNorm(5))
     assert reach_of(model, 1) == Reach(1, 1, 3)
 
 
@@ -324,8 +319,9 @@ def _changed_part(x: torch.Tensor) -> torch.Tensor:
         (lambda x: x.flip(2), "flip"),
         (lambda x: x.transpose(2, 3) @ x, "bmm"),
         (_changed_part, "part of a tensor"),
+        (lambda x: x.softmax(1), "softmax"),
         (lambda x: (x, x), "tuple"),
-        (lambda x: nn.functional.conv2d(x, x.new_ones(1, 1, 3, 3)), "no whole part"),
+        (lambda x: nn.functional.conv2d(x, x.new_ones(1, 1, 3, 3)), "not a whole fraction"),
     ],
 )
 def test_what_has_no_rule_is_refused_and_not_guessed(function, why):
@@ -347,6 +343,30 @@ def test_what_has_no_rule_is_refused_and_not_guessed(function, why):
 )
 def test_shifts_and_shapes(function, reach):
     assert reach_of(_Function(function), 1) == reach
+
+
+def test_all_that_is_computed_from_the_whole_image_sees_the_whole_image():
+    attend = _Function(lambda x: (x @ x.mean((2, 3), keepdim=True).expand_as(x)).softmax(3))
+    with pytest.raises(UserError, match="bmm"):
+        reach_of(attend, 1)  # one factor is local
+    classify = nn.Sequential(nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(49, 5), nn.Softmax(1))
+    assert reach_of(classify, 1) is None
+
+
+def test_a_declared_sight_of_all_is_believed_without_following():
+    class Attention(nn.Module):
+        sees_all = True
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.sort(dim=2).values
+
+    model = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), Attention())
+    assert reach_of(model, 1) is None
+    with pytest.raises(UserError, match="sort"):
+        layer_reaches(model, 1)
+    local = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1))
+    local.sees_all = True
+    assert [layer.reach for layer in layer_reaches(local, 1)] == [Reach(1, 1, 3), None]
 
 
 def test_the_model_is_left_as_it_was():
@@ -378,8 +398,7 @@ def test_depth_of_calls_is_kept_in_order():
 
 
 def test_along_each_row_of_a_bed_of_nails():
-    line = follow_rows(
-        network("unpool", mode="bed_of_nails", depths=[1] * 5).decoder.steps[0].up, 1, 512, 2
-    )
-    assert np.array_equal(line[-1].first[:4:2], [0, 1])
-    assert (line[-1].first > line[-1].last)[1::2].all()
+    up = network("unpool", mode="bed_of_nails", depths=[1] * 5).decoder.steps[0].up
+    _, line = follow_rows(up, 1, 512, 2)[-1]
+    assert np.array_equal(line.first[:4:2], [0, 1])
+    assert (line.first > line.last)[1::2].all()

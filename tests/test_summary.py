@@ -1,5 +1,6 @@
 """The cost of networks against published numbers, formulas and what autograd keeps."""
 
+import json
 import math
 from pathlib import Path
 
@@ -8,13 +9,12 @@ import torch
 from torch import nn
 
 from segkit.config import load_config
-from segkit.encoders import ENCODERS
 from segkit.errors import UserError
-from segkit.features import Pyramid
+from segkit.features import Pyramid, Wants
 from segkit.model import SegmentationModel, build_model
 from segkit.receptive_field import Reach, reach_of
-from segkit.summary import summarize, training_size
-from segkit.summary_table import shown_layers, totals
+from segkit.registry import find
+from segkit.summary import shown_layers, summarize, summary_json, totals
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*_vgg16.yaml"))
 PARAMETERS = {  # of torchvision's features, and with the classifier
@@ -31,7 +31,7 @@ class Features(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.encoder = ENCODERS[name](taps=["pool5"])
+        self.encoder = find("encoder", name)(Wants((32,), "after_pool"))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.encoder(x).maps[-1]
@@ -176,6 +176,29 @@ def test_group_norm_is_infinite_and_no_error():
     assert any("the whole image" in line for line in totals(summary))
 
 
+def test_a_declared_sight_of_all_is_infinite_though_it_cannot_be_followed():
+    class Sorted(nn.Module):
+        sees_all = True
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.sort(dim=2).values
+
+    summary = summarize(nn.Sequential(nn.Conv2d(3, 4, 3), Sorted()), 3, (8, 8))
+    assert (summary.reach, summary.field, summary.reach_unknown) == (None, math.inf, "")
+    assert summary.macs == 36 * 4 * 27
+
+
+def test_json_has_a_word_for_infinity_and_all_else_as_it_is():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.GroupNorm(1, 4))
+    summary = summarize(model, 3, (8, 8))
+    written = json.loads(summary_json(summary), parse_constant=pytest.fail)
+    assert [layer["field"] for layer in written["layers"]] == [3, "image"]
+    assert written["size"] == [8, 8]
+    assert written["macs"] == summary.macs
+    local = json.loads(summary_json(summarize(model[0], 3, (8, 8))))
+    assert local["reach"] == [1, 1, 3]
+
+
 def test_an_unknown_operation_leaves_the_rest():
     class Flipped(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -207,25 +230,6 @@ def test_layers_that_change_values_alone_are_not_shown():
 def test_a_size_of_nothing():
     with pytest.raises(UserError, match="0x5"):
         summarize(nn.Conv2d(3, 1, 1), 3, (0, 5))
-
-
-@pytest.mark.parametrize(
-    ("transforms", "size"),
-    [
-        ([], None),
-        ([{"HorizontalFlip": {"p": 0.5}}], None),
-        ([{"RandomCrop": {"height": 96, "width": 128}}, {"HorizontalFlip": None}], (96, 128)),
-        (
-            [{"Resize": {"height": 9, "width": 8}}, {"RandomCrop": {"height": 4, "width": 6}}],
-            (4, 6),
-        ),
-        ([{"RandomResizedCrop": {"size": [64, 80]}}], (64, 80)),
-        ([{"CoarseDropout": {"size": [64, 80]}}], None),
-    ],
-)
-def test_training_size(transforms, size, tiny_config):
-    config = load_config(tiny_config({"data.train_transforms": transforms}))
-    assert training_size(config) == size
 
 
 def test_encoders_need_not_be_segkits():

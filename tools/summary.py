@@ -7,19 +7,15 @@ python tools/summary.py configs/unet_vgg16.yaml --size 512 1024 --set model.deco
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from segkit.cli import add_overrides, check_output, make_parser, run_tool, write_file
+from segkit.cli import add_overrides, make_parser, run_tool
 from segkit.config import load_config
 from segkit.errors import UserError
-
-DEFAULT_SIZE = (224, 224)
+from segkit.features import Size
+from segkit.files import check_output, write_file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,35 +39,31 @@ def show(arguments: argparse.Namespace) -> int:
     size = parse_size(arguments.size)
     check_output(arguments.json)
 
-    # these take seconds to import; a misspelt key should be told at once
+    # these take seconds to import, and a misspelt key should be reported at once
     from rich.console import Console
 
-    from segkit.data import load_card
+    from segkit.data.card import load_card
+    from segkit.data.transforms import output_size
     from segkit.model import build_model
-    from segkit.summary import summarize, training_size
-    from segkit.summary_table import layer_table, totals
+    from segkit.summary import DEFAULT_SIZE, layer_table, summarize, summary_json, totals
 
     card = load_card(config.data.card, config.data.root)
     model = build_model(config.model, card.num_classes, load_weights=False)
-    size = size or training_size(config) or DEFAULT_SIZE
+    size = size or output_size(config.data.train_transforms) or DEFAULT_SIZE
     summary = summarize(model, config.model.in_channels, size)
+    title = f"{config.model.decoder.name} on {config.model.encoder.name}"
     console = Console(highlight=False, emoji=False, markup=False)
-    console.print(
-        layer_table(summary, f"{config.model.decoder.name} on {config.model.encoder.name}")
-    )
-    padded = tuple(length + -length % model.stride for length in size)
-    for line in totals(summary, padded):
-        console.print(line)
+    console.print(layer_table(summary, title), *totals(summary, model.stride), sep="\n")
     if arguments.json:
-        write_file(arguments.json, json.dumps(as_json(asdict(summary)), indent=2) + "\n")
+        write_file(arguments.json, summary_json(summary))
     return 0
 
 
-def parse_size(words: Sequence[str] | None) -> tuple[int, int] | None:
+def parse_size(words: Sequence[str] | None) -> Size | None:
     """Read --size.
 
     Raises:
-        UserError: no two whole numbers above 0.
+        UserError: not two whole numbers above 0.
     """
     if words is None:
         return None
@@ -81,15 +73,6 @@ def parse_size(words: Sequence[str] | None) -> tuple[int, int] | None:
         )
     height, width = map(int, words)
     return height, width
-
-
-def as_json(value: Any) -> Any:
-    """Write an infinite receptive field as a word, for JSON has no such number."""
-    if isinstance(value, dict):
-        return {key: as_json(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [as_json(entry) for entry in value]
-    return "image" if value == math.inf else value
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
+
 import numpy as np
 
 from segkit.receptive_field.spans import (
@@ -12,7 +15,6 @@ from segkit.receptive_field.spans import (
     Span,
     hull,
     hull_over,
-    paired_axes,
     result_rows,
     taken,
 )
@@ -35,33 +37,35 @@ def view(call: Call) -> Span:
     return call.span.each(change)
 
 
+def paired_axes(old: Sequence[int], new: Sequence[int]) -> list[tuple[range, range]]:
+    """Pair runs of axes of two shapes that hold equally many elements.
+
+    >>> [(*map(list, pair),) for pair in paired_axes([1, 8, 6, 1], [1, 2, 4, 6])]
+    [([0], [0]), ([1], [1, 2]), ([2], [3]), ([3], [])]
+    """
+    pairs = []
+    i = j = 0
+    while i < len(old) or j < len(new):
+        end, stop = min(i + 1, len(old)), min(j + 1, len(new))
+        while (a := prod(old[i:end])) != (b := prod(new[j:stop])):
+            if (a < b or stop == len(new)) and end < len(old):
+                end += 1
+            else:
+                stop += 1
+        pairs.append((range(i, end), range(j, stop)))
+        i, j = end, stop
+    return pairs
+
+
 def permute(call: Call) -> Span:
     """Reorder axes."""
-    ndim = call.tensor.ndim
+    order = list(range(call.tensor.ndim))
     if "dims" in call.arguments:
-        order = [d % ndim for d in call.arguments["dims"]]
+        order = [order[d] for d in call.arguments["dims"]]
     else:
-        order = list(range(ndim))
-        a, b = (call.arguments.get(name, k) % ndim for k, name in enumerate(("dim0", "dim1")))
-        order[a], order[b] = b, a
+        a, b = call.arguments["dim0"], call.arguments["dim1"]
+        order[a], order[b] = order[b], order[a]
     return call.span.each(lambda rows: rows.transpose(order))
-
-
-def cut(call: Call) -> Span:
-    """Keep a slice along an axis."""
-    dim = call.arguments["dim"] % call.tensor.ndim
-    kept = slice(*(call.arguments[name] for name in ("start", "end", "step")))
-    span = call.span
-    if span.first.shape[dim] == 1:
-        return span
-    return span.each(lambda rows: rows[(slice(None),) * dim + (kept,)])
-
-
-def select(call: Call) -> Span:
-    """Keep one element along an axis, which goes."""
-    dim = call.arguments["dim"] % call.tensor.ndim
-    index = call.arguments["index"] if call.span.first.shape[dim] > 1 else 0
-    return call.span.each(lambda rows: rows.take([index], axis=dim).squeeze(dim))
 
 
 def expand(call: Call) -> Span:
@@ -70,64 +74,51 @@ def expand(call: Call) -> Span:
     return call.span.each(lambda rows: rows.reshape(added + rows.shape))
 
 
-def parts(call: Call) -> list[Span]:
-    """Cut a tensor along an axis into pieces."""
+def cut(call: Call) -> Span:
+    """Keep a slice along an axis."""
     dim = call.arguments["dim"] % call.tensor.ndim
-    span = call.span
-    if span.first.shape[dim] == 1:
-        return [span] * len(call.outputs)
-    ends = np.cumsum([output.shape[dim] for output in call.outputs])[:-1]
-    first, last = (np.split(rows, ends, axis=dim) for rows in span)
-    return [Span(*pair) for pair in zip(first, last, strict=True)]
+    kept = slice(*(call.arguments[name] for name in ("start", "end", "step")))
+    varies = call.span.first.shape[dim] > 1
+    return call.span.each(lambda rows: rows[(slice(None),) * dim + (kept,)] if varies else rows)
 
 
 def concatenate(call: Call) -> Span:
     """Join tensors along an axis."""
-    tensors = call.arguments["tensors"]
     dim = call.arguments["dim"] % call.outputs[0].ndim
-    spans = [call.span_of(tensor) for tensor in tensors]
+    spans = [call.span_of(tensor) for tensor in call.tensors]
     if dim == 1 and all(span.first.shape[1] == 1 for span in spans):  # channels of one grid
         return hull(spans)
-
-    full = [
-        [np.broadcast_to(rows, tuple(tensor.shape)) for rows in span]
-        for span, tensor in zip(spans, tensors, strict=True)
-    ]
-    return Span(*(np.concatenate(ends, axis=dim) for ends in zip(*full, strict=True)))
+    shapes = [tensor.shape for tensor in call.tensors]
+    full = (map(np.broadcast_to, ends, shapes) for ends in zip(*spans, strict=True))
+    return Span(*(np.concatenate(list(ends), axis=dim) for ends in full))
 
 
 def stack(call: Call) -> Span:
     """Join tensors along a new axis."""
     dim = call.arguments["dim"] % call.outputs[0].ndim
-    joined = hull([call.span_of(tensor) for tensor in call.arguments["tensors"]])
+    joined = hull([call.span_of(tensor) for tensor in call.tensors])
     return joined.each(lambda rows: np.expand_dims(rows, dim))
 
 
 def constant_pad(call: Call) -> Span:
     """Surround by a constant, or crop where the padding is negative."""
     span, ndim = call.span, call.tensor.ndim
-    pads = list(call.arguments["pad"])
-    for axis, (before, after) in zip(
-        range(ndim - 1, -1, -1), zip(pads[::2], pads[1::2], strict=True), strict=False
-    ):
+    pads = call.arguments["pad"]
+    for axis, before, after in zip(range(ndim)[::-1], pads[::2], pads[1::2], strict=False):
         length, varies = call.tensor.shape[axis], span.first.shape[axis] > 1
         if length > 1 and not varies:  # along an axis that is not followed
             continue
         # an axis of one element is a cell to fill; the followed one ends at the image's border
-        constant = length == 1 or (ndim == 4 and axis != call.axis)
-        ends = ((FAR, FAR), (-FAR, -FAR)) if constant else ((-CUT, CUT), (-CUT, CUT))
+        is_constant = length == 1 or (ndim == 4 and axis != call.axis)
+        ends = ((FAR, FAR), (-FAR, -FAR)) if is_constant else ((-CUT, CUT), (-CUT, CUT))
         span = Span(*(_padded(*pair, axis, before, after) for pair in zip(span, ends, strict=True)))
     return span
 
 
 def _padded(rows: Rows, values: tuple[int, int], axis: int, before: int, after: int) -> Rows:
-    length = rows.shape[axis]
-    kept = rows.take(range(max(0, -before), length - max(0, -after)), axis=axis)
-    widths = [(0, 0)] * rows.ndim
-    widths[axis] = (max(0, before), max(0, after))
-    constants = [(0, 0)] * rows.ndim
-    constants[axis] = values
-    return np.pad(kept, widths, constant_values=constants)
+    widths = [(int(a == axis),) * 2 for a in range(rows.ndim)]  # one row stands for all of them
+    reads = np.arange(-before, rows.shape[axis] + after).clip(-1, rows.shape[axis]) + 1
+    return np.pad(rows, widths, constant_values=values).take(reads, axis)
 
 
 def border_pad(call: Call) -> Span:
@@ -140,16 +131,7 @@ def pixel_shuffle(call: Call) -> Span:
     """Spread channels over cells of pixels."""
     factor = call.arguments["upscale_factor"]
     span = hull_over(call.span, [call.tensor.ndim - 3])
-
-    def spread(rows: Rows) -> Rows:
-        for axis in (-2, -1):
-            rows = rows.repeat(factor, axis) if rows.shape[axis] > 1 else rows
-        return rows
-
-    return span.each(spread)
-
-
-def pixel_unshuffle(call: Call) -> Span:
-    """Gather cells of pixels into channels."""
-    factor = call.arguments["downscale_factor"]
-    return taken(call, [result_rows(call) * factor + k for k in range(factor)])
+    for axis in (-2, -1):
+        if span.first.shape[axis] > 1:
+            span = Span(*(rows.repeat(factor, axis) for rows in span))
+    return span

@@ -9,8 +9,8 @@ import numpy as np
 from torch import nn
 
 from segkit.errors import UserError
-from segkit.receptive_field.follow import Lines, follow_rows
-from segkit.receptive_field.spans import FAR, Rows
+from segkit.receptive_field.follow import follow_rows
+from segkit.receptive_field.spans import FAR, Span
 
 SHORTEST, LONGEST = 512, 2**15  # pixels along the followed axis
 
@@ -19,11 +19,11 @@ class Reach(NamedTuple):
     """How far around an output pixel an input pixel can influence it, in pixels.
 
     Args:
-        before: above or left of the output pixel, at most.
-        after: below or right of it, at most.
-        field: the receptive field: from the first to the last that influence one output pixel, at
-            most. Above and below are not at most for the same pixel, so it can be less than
-            `before + 1 + after`.
+        before: the farthest above or left of the output pixel.
+        after: the farthest below or right of it.
+        field: the receptive field: the distance from the first to the last input pixel that
+            influence one output pixel, both included. `before` and `after` may come from different
+            output pixels, so it can be less than `before + 1 + after`.
     """
 
     before: int
@@ -32,17 +32,11 @@ class Reach(NamedTuple):
 
 
 class LayerReach(NamedTuple):
-    """What one layer's output sees.
+    """How far the output of one layer sees."""
 
-    Args:
-        layer: its name in the model; empty for the model's own output.
-        stride: image pixels per pixel of its output.
-        reach: None where every pixel sees the whole image.
-    """
-
-    layer: str
-    stride: int
-    reach: Reach | None
+    layer: str  # its name in the model; empty for the model's own output
+    stride: int  # image pixels per pixel of its output
+    reach: Reach | None  # None where every pixel sees the whole image
 
     @property
     def field(self) -> float:
@@ -50,8 +44,16 @@ class LayerReach(NamedTuple):
         return math.inf if self.reach is None else self.reach.field
 
 
+def sees_all(model: nn.Module) -> bool:
+    """Whether a module of the model declares, by `sees_all = True`, that it sees the whole image.
+
+    Decoders that pool or attend globally do.
+    """
+    return any(getattr(module, "sees_all", False) for module in model.modules())
+
+
 def reach_of(model: nn.Module, in_channels: int) -> Reach | None:
-    """Tell how far around an output pixel the input influences it; None: the whole image does.
+    """Compute how far around an output pixel the input influences it.
 
     For each phase of the stride both ends are exact, so a tile with a halo of `before` and
     `after` holds all that its middle depends on. The model counts as in evaluation mode.
@@ -60,6 +62,10 @@ def reach_of(model: nn.Module, in_channels: int) -> Reach | None:
         model: image `(N, in_channels, H, W)` to a map, such as a `SegmentationModel`.
         in_channels: of the image.
 
+    Returns:
+        None where each pixel sees the whole image, or where the model declares it (`sees_all`),
+        in which case nothing is followed.
+
     Raises:
         UserError: an operation that cannot be followed, or an output that is not a map whose rows
             lie evenly over the image.
@@ -67,44 +73,58 @@ def reach_of(model: nn.Module, in_channels: int) -> Reach | None:
     >>> reach_of(nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.MaxPool2d(2)), 1)
     Reach(before=1, after=1, field=4)
     """
-    return layer_reaches(model, in_channels)[-1].reach
+    return None if sees_all(model) else layer_reaches(model, in_channels)[-1].reach
 
 
 def layer_reaches(model: nn.Module, in_channels: int) -> list[LayerReach]:
-    """Tell what the output of each leaf module sees, in running order, and the model's own last.
+    """Compute how far the output of each layer sees, in running order, and the model's own last.
 
-    A module that runs several times comes several times; `nn.Identity` does not come.
+    A layer is a module without children. One that runs several times is listed several times;
+    `nn.Identity` is left out.
+
+    Args:
+        model: as for `reach_of`.
+        in_channels: of the image.
 
     Raises:
         UserError: as `reach_of`.
     """
-    rows, columns = (_along(model, in_channels, axis) for axis in (2, 3))
-    return [_joined(a, b) for a, b in zip(rows, columns, strict=True)]
-
-
-def _joined(a: LayerReach, b: LayerReach) -> LayerReach:
-    if a.reach is None or b.reach is None:
-        return LayerReach(a.layer, a.stride, None)
-    return LayerReach(a.layer, max(a.stride, b.stride), Reach(*map(max, a.reach, b.reach)))
+    axes = zip(*(_along(model, in_channels, axis) for axis in (2, 3)), strict=True)
+    reaches = [
+        LayerReach(
+            a.layer,
+            max(a.stride, b.stride),
+            Reach(*map(max, a.reach, b.reach)) if a.reach and b.reach else None,
+        )
+        for a, b in axes
+    ]
+    if sees_all(model):
+        reaches[-1] = reaches[-1]._replace(reach=None)
+    return reaches
 
 
 def _along(model: nn.Module, in_channels: int, axis: int) -> list[LayerReach]:
     """Measure along one axis, on an image long enough for its middle not to see the border."""
     length = SHORTEST
     while length <= LONGEST:
-        lines = follow_rows(model, in_channels, length, axis)
-        # maps of a few rows are a given size, such as that of a global pool
-        strides = [_stride(line, length) for line in lines]
-        period = max((s for s, line in zip(strides, lines, strict=True) if _local(line)), default=1)
-        found = [_measured(*pair, length, period) for pair in zip(lines, strides, strict=True)]
-        reaches = [reach for reach in found if reach is not None]
-        if len(reaches) == len(lines):
-            if len(lines[-1].first) * strides[-1] != length and reaches[-1].reach is not None:
+        layers = follow_rows(model, in_channels, length, axis)
+        strides = [max(1, round(length / len(span.first))) for _, span in layers]
+        is_local = [bool(span.first.min() > -FAR) for _, span in layers]
+        # a map that sees the whole image may have any size, such as that of a global pool
+        period = max((s for s, local in zip(strides, is_local, strict=True) if local), default=1)
+        found: list[LayerReach] = []
+        for (name, span), stride, local in zip(layers, strides, is_local, strict=True):
+            reach = _measured(span, stride, length, period) if local else None
+            if reach or not local:
+                found.append(LayerReach(name, stride, reach))
+        if len(found) == len(layers):
+            rows = len(layers[-1][1].first)
+            if rows * strides[-1] != length and is_local[-1]:
                 raise UserError(
-                    f"an image of {length} pixels gives a map of {len(lines[-1].first)}, which is "
-                    "no whole part of it; the receptive field is told of maps that keep their place"
+                    f"an image of {length} pixels gives a map of {rows}, not a whole fraction of "
+                    "it; only a map whose rows lie evenly over the image has a receptive field"
                 )
-            return reaches
+            return found
         length *= 2
     raise UserError(
         f"the receptive field is larger than {LONGEST // 2} pixels, or does not repeat with the "
@@ -112,48 +132,23 @@ def _along(model: nn.Module, in_channels: int, axis: int) -> list[LayerReach]:
     )
 
 
-def _local(line: Lines) -> bool:
-    return bool((line.first > -FAR).all())
+def _measured(span: Span, stride: int, length: int, period: int) -> Reach | None:
+    """Measure in the middle of a map; None if it sees the border, or nothing repeats there.
 
-
-def _stride(line: Lines, length: int) -> int:
-    return max(1, round(length / len(line.first)))
-
-
-def _measured(line: Lines, stride: int, length: int, period: int) -> LayerReach | None:
-    """Measure in the middle of a map; None if the border can be seen from there.
-
-    Args:
-        line: what the rows of the map depend on.
-        stride: of the map.
-        length: of the image.
-        period: pixels after which everything repeats.
+    Lengths are in pixels: the stride of the map, the image, and the period of the pattern.
     """
-    if not _local(line):
-        return LayerReach(line.layer, stride, None)
-    step = max(1, period // stride)  # rows after which everything repeats
-    middle = len(line.first) // 2
+    step = max(1, period // stride)  # rows of the map after which the pattern repeats
+    middle = len(span.first) // 2
     if middle < step:
         return None
     rows = np.arange(middle - step, middle + step)
-    first, last = line.first[rows], line.last[rows]
-    dependent = first <= last
-    if ((first < 0) | (last >= length))[dependent].any() or not _repeats(first, last, step, period):
+    ends = np.stack(span)[:, rows]
+    seeing = ends[0] <= ends[1]
+    moved = np.where(seeing, ends + period, ends)
+    if (moved[:, :step] != ends[:, step:]).any():
         return None
-    if not dependent.any():
-        return LayerReach(line.layer, stride, Reach(0, 0, 0))
-    rows, first, last = rows[dependent], first[dependent], last[dependent]
-    before = int((rows * stride - first).max())
-    after = int((last - (rows * stride + stride - 1)).max())
-    field = int((last - first).max()) + 1
-    return LayerReach(line.layer, stride, Reach(max(0, before), max(0, after), field))
-
-
-def _repeats(first: Rows, last: Rows, step: int, period: int) -> bool:
-    """Check that rows one period apart see the same, one period further on."""
-    empty = first > last
-    return bool(
-        np.array_equal(empty[:step], empty[step:])
-        and (first[step:] - first[:step] == period)[~empty[:step]].all()
-        and (last[step:] - last[:step] == period)[~empty[:step]].all()
-    )
+    (first, last), top = ends[:, seeing], rows[seeing] * stride
+    if (first < 0).any() or (last >= length).any():
+        return None
+    extents = top - first, last - (top + stride - 1), last - first + 1
+    return Reach(*(int(extent.max(initial=0)) for extent in extents))

@@ -1,16 +1,16 @@
-"""What each tensor operation does to the image rows (or columns) that its result can depend on."""
+"""Spans: the image rows (or columns) that each element of a tensor can depend on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
+from segkit.dry_run import tensors_in
 from segkit.errors import UserError
 
 Rows = NDArray[np.int64]
@@ -29,57 +29,46 @@ class Span(NamedTuple):
     last: Rows
 
     def each(self, change: Callable[[Rows], Rows]) -> Span:
-        """Apply a change of shape or place to both ends."""
+        """Apply a change of shape or order to both ends."""
         return Span(change(self.first), change(self.last))
 
 
 class Call(NamedTuple):
-    """One operation: its arguments by name, its outputs, and where the rows of an image lie.
-
-    Args:
-        name: of the operation.
-        arguments: with the schema's defaults filled in.
-        outputs: the tensors it gave.
-        axis: the axis of an `(N, C, H, W)` tensor that is followed, 2 or 3.
-        span_of: looks up the span of a tensor.
-    """
+    """One operation on tensors."""
 
     name: str
-    arguments: dict[str, Any]
+    arguments: dict[str, Any]  # by name, the schema's defaults filled in
     outputs: list[Tensor]
-    axis: int
+    axis: int  # of `(N, C, H, W)`, the one that is followed: 2 or 3
     span_of: Callable[[Tensor], Span]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors among the arguments."""
+        return tensors_in(self.arguments)
 
     @property
     def tensor(self) -> Tensor:
         """The first tensor among the arguments."""
-        return next(iter(self.tensors()))
+        return self.tensors[0]
 
     @property
     def span(self) -> Span:
-        """The span of the first tensor.
-
-        Raises:
-            UserError: others depend on the image too; weights that do are nothing to follow.
-        """
-        _, *others = self.tensors()
-        for other in others:
-            self.check_constant(other)
-        return self.span_of(self.tensor)
-
-    def check_constant(self, tensor: Tensor) -> None:
-        """Refuse a weight that depends on the image."""
-        if self.span_of(tensor).first.min() < FAR:
+        """The span of the first tensor; no other one may depend on the image, too."""
+        first, *others = self.tensors
+        if any(self.span_of(other).first.min() < FAR for other in others):
             raise self.refuse(f"{self.name} with weights that depend on the image")
-
-    def tensors(self) -> Iterator[Tensor]:
-        """All tensors among the arguments."""
-        return (leaf for leaf in tree_leaves(self.arguments) if isinstance(leaf, Tensor))
+        return self.span_of(first)
 
     def along(self, name: str) -> int:
-        """Of an argument that holds one number for each of H and W, the one that matters here."""
+        """Return the entry for the followed axis of an argument for both axes, or for each."""
         numbers = self.arguments[name]
         return int(numbers[(self.axis - 2) % len(numbers)])
+
+    def check_grid(self) -> None:
+        """Refuse a tensor that is not `(N, C, H, W)`."""
+        if self.tensor.ndim != 4:
+            raise self.refuse(f"{self.name} on {self.tensor.ndim} axes instead of N C H W")
 
     def refuse(self, why: str) -> UserError:
         """Build the error for a case that the rules do not cover."""
@@ -96,10 +85,9 @@ def everything(ndim: int) -> Span:
     return Span(np.full((1,) * ndim, -FAR), np.full((1,) * ndim, FAR))
 
 
-def image_span(length: int, axis: int) -> Span:
-    """Depend on one row each, as the image itself does."""
-    rows = np.arange(length).reshape([-1 if a == axis else 1 for a in range(4)])
-    return Span(rows, rows)
+def along_axis(numbers: np.ndarray, axis: int) -> np.ndarray:
+    """Reshape a line so that it lies along an axis of an `(N, C, H, W)` tensor."""
+    return numbers.reshape([-1 if a == axis else 1 for a in range(4)])
 
 
 def hull(spans: Sequence[Span]) -> Span:
@@ -110,66 +98,33 @@ def hull(spans: Sequence[Span]) -> Span:
 
 def hull_over(span: Span, axes: Sequence[int]) -> Span:
     """Join along axes, which stay with length 1."""
-    kept = tuple(axes)
-    return Span(span.first.min(axis=kept, keepdims=True), span.last.max(axis=kept, keepdims=True))
+    joined = tuple(axes)
+    return Span(span.first.min(joined, keepdims=True), span.last.max(joined, keepdims=True))
 
 
-def only_along(span: Span, axis: int) -> Span:
-    """Join along all axes but one."""
-    return hull_over(span, [a for a in range(span.first.ndim) if a != axis])
-
-
-def reduced(span: Span, axes: Sequence[int]) -> Span:
-    """Sum along axes: along that of the image, a result depends on all of it, however long."""
-    if any(span.first.shape[axis] > 1 for axis in axes) and span.first.min() < FAR:
-        return everything(span.first.ndim)
-    return hull_over(span, axes)
+def joined_along(span: Span, axis: int, length: int) -> Span:
+    """Join along all axes but one, which is written out in full: the ends are lines."""
+    others = tuple(a for a in range(span.first.ndim) if a != axis)
+    ends = Span(span.first.min(others), span.last.max(others))
+    return ends.each(lambda rows: np.broadcast_to(rows, length))
 
 
 def taken(call: Call, rows: Sequence[Rows]) -> Span:
     """Join, for each row of a result, the rows of the first tensor that it reads.
 
-    Args:
-        call: of an operation on `(N, C, H, W)`.
-        rows: arrays of one row number for each row of the result; numbers outside the tensor
-            read padding, which marks the result as cut short by the border of the image.
+    Each array of `rows` has one row number for each row of the result; numbers outside the tensor
+    read padding, which marks the result as cut short by the border of the image.
     """
-    if call.tensor.ndim != 4:
-        raise call.refuse(f"{call.name} on {call.tensor.ndim} axes instead of N C H W")
+    call.check_grid()
     length = call.tensor.shape[call.axis]
-    lines = only_along(call.span, call.axis).each(np.ravel)
-    first, last = lines.each(lambda line: np.broadcast_to(line, length))
+    first, last = joined_along(call.span, call.axis, length)
     # one row of padding above and below stands for all of it; -1 and length lead there
     first, last = np.r_[-CUT, first, CUT], np.r_[-CUT, last, CUT]
-    shape = [-1 if a == call.axis else 1 for a in range(4)]
     reads = [np.clip(r, -1, length) + 1 for r in rows]
-    return hull([Span(first[r], last[r]).each(lambda a: a.reshape(shape)) for r in reads])
+    joined = hull([Span(first[r], last[r]) for r in reads])
+    return joined.each(lambda ends: along_axis(ends, call.axis))
 
 
 def result_rows(call: Call) -> Rows:
     """Number the rows of the result."""
     return np.arange(call.outputs[0].shape[call.axis])
-
-
-def paired_axes(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """Pair runs of axes of two shapes that hold equally many elements.
-
-    >>> paired_axes([1, 8, 6, 1], [1, 2, 4, 6])
-    [([0], [0]), ([1], [1, 2]), ([2], [3]), ([3], [])]
-    """
-    found: list[tuple[list[int], list[int]]] = []
-    i = j = 0
-    while i < len(old) or j < len(new):
-        before, after = list(range(i, min(i + 1, len(old)))), list(range(j, min(j + 1, len(new))))
-        i, j = i + len(before), j + len(after)
-        while (a := int(np.prod([old[k] for k in before]))) != (
-            b := int(np.prod([new[k] for k in after]))
-        ):
-            if (a < b or j >= len(new)) and i < len(old):
-                before.append(i)
-                i += 1
-            else:
-                after.append(j)
-                j += 1
-        found.append((before, after))
-    return found

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from segkit.config import load_config
+from segkit.errors import UserError
+from segkit.model import build_model
+
 TOOL = Path(__file__).parents[2] / "tools" / "summary.py"
 
 
@@ -54,10 +58,13 @@ def test_without_a_crop_the_size_is_imagenets(tiny_config, summary, capsys):
     assert "224x224 (H x W)\n" in capsys.readouterr().out
 
 
-def test_pretrained_weights_are_not_looked_for(tiny_config, summary, monkeypatch):
-    monkeypatch.setattr("segkit.model.load_encoder_weights", None)
-    config = tiny_config({"model.encoder.weights": "imagenet"})
+def test_pretrained_weights_are_not_looked_for(tiny_config, summary, tmp_path):
+    missing = tmp_path / "missing.pth"
+    config = tiny_config({"model.encoder.weights": str(missing)})
     assert summary(config, "--set", "model.encoder.width=1.0") == 0
+    settings = load_config(config, ["model.encoder.width=1.0"])
+    with pytest.raises(UserError, match=r"missing\.pth"):
+        build_model(settings.model, 5)
 
 
 def test_the_whole_image_in_json(tiny_config, summary, capsys, tmp_path):

@@ -1,4 +1,4 @@
-"""What a network is made of and costs: layers, parameters, MACs, receptive field, memory."""
+"""Count what a network is made of and costs, on tensors without data."""
 
 from __future__ import annotations
 
@@ -11,38 +11,26 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from segkit.config.schema import Config
+from segkit.dry_run import blank_images, is_layer, on_layers, storage_key, without_data
 from segkit.errors import UserError
 from segkit.features import Size
-from segkit.receptive_field import LayerReach, Reach, layer_reaches
-from segkit.receptive_field.follow import blank_images, is_shown, on_leaves, without_data
+from segkit.receptive_field import LayerReach, Reach, layer_reaches, sees_all
 
 IMAGES = 2  # of one pixel a map, batch norm has no variance in training
-# the albumentations that end in a given size, and that people train with
-SIZED = ("RandomCrop", "CenterCrop", "Resize", "RandomResizedCrop", "CropNonEmptyMaskIfExists")
+DEFAULT_SIZE = (224, 224)  # of ImageNet, where nothing says which size a model is trained at
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One call of a module without children.
+    """One call of a module without children."""
 
-    Args:
-        name: in the model.
-        kind: its class, with the kernel size or the factor.
-        shape: of its output without the batch, usually `(C, H, W)`.
-        parameters: of its own; 0 where an earlier call has counted them.
-        macs: multiply-accumulates for one image.
-        stride: image pixels per pixel of its output; None where that is no map.
-        field: receptive field in pixels, infinite for the whole image; None if not to be told.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    parameters: int
-    macs: int
-    stride: int | None
-    field: float | None
+    name: str  # qualified name in the model
+    kind: str  # its class, with the kernel size or the factor of upsampling
+    shape: tuple[int, ...]  # shape of its output without the batch, usually `(C, H, W)`
+    parameters: int  # number of its own; 0 where an earlier call has counted them
+    macs: int  # multiply-accumulates for one image
+    stride: int | None  # image pixels per pixel of its output; None where the output is not a map
+    field: float | None  # receptive field in pixels, infinite for the whole image; None if unknown
 
 
 @dataclass(frozen=True)
@@ -51,17 +39,17 @@ class Summary:
 
     Args:
         size: (H, W) of the image.
-        layers: in running order.
-        parameters: of the whole model.
-        macs: multiply-accumulates of convolutions and matrix products.
-        encoder_parameters: of `model.encoder`; 0 without one.
-        encoder_macs: of `model.encoder`; 0 without one.
-        reach: how far a pixel of the output sees; None where it is the whole image or not told.
-        reach_unknown: why the receptive field could not be told; empty where it is.
+        layers: every call of a layer, in running order.
+        parameters: number in the whole model.
+        macs: multiply-accumulates of all convolutions and matrix products.
+        encoder_parameters: number in `model.encoder`; 0 without one.
+        encoder_macs: multiply-accumulates in `model.encoder`; 0 without one.
+        reach: how far an output pixel sees; None where it sees the whole image or it is unknown.
+        reach_unknown: why the receptive field is unknown; empty where it is known.
         activation_bytes: what autograd keeps of one image for the backward pass, in fp32; without
             activation checkpointing, the loss, gradients and workspace.
-        activation_bytes_bf16: the same with 2 bytes a float; argmax indices stay 8 bytes each.
-        weight_bytes: parameters and buffers.
+        activation_bytes_bf16: the same with 2 bytes per float; argmax indices stay 8 bytes each.
+        weight_bytes: size of parameters and buffers.
     """
 
     size: Size
@@ -78,39 +66,39 @@ class Summary:
 
     @property
     def decoder_parameters(self) -> int:
-        """All that are not the encoder's."""
+        """Parameters outside of the encoder."""
         return self.parameters - self.encoder_parameters
 
     @property
     def decoder_macs(self) -> int:
-        """All that are not the encoder's."""
+        """Multiply-accumulates outside of the encoder."""
         return self.macs - self.encoder_macs
 
     @property
     def field(self) -> float | None:
-        """Receptive field of the output; infinite for the whole image, None if not to be told."""
+        """Receptive field of the output; infinite for the whole image, None if unknown."""
         if self.reach is not None:
             return self.reach.field
         return None if self.reach_unknown else math.inf
 
 
 def summarize(model: nn.Module, in_channels: int, size: Size) -> Summary:
-    """Tell what a network is made of and costs, without running it.
+    """Count what a network is made of and costs, without computing anything.
 
     Args:
-        model: such as a `SegmentationModel`; it is left as it is.
-        in_channels: of the image.
+        model: such as a `SegmentationModel`; it is not changed.
+        in_channels: number of channels of the image.
         size: (H, W) of the image, before the model pads it.
 
     Raises:
-        UserError: a size below 1 pixel.
+        UserError: a height or width below 1 pixel.
     """
     if min(size) < 1:
         raise UserError(f"the size {size[0]}x{size[1]} (H x W) must be of 1 pixel or more")
     try:
         reaches, unknown = layer_reaches(model, in_channels), ""
     except UserError as error:
-        reaches, unknown = [], str(error)
+        reaches, unknown = [], "" if sees_all(model) else str(error)
     layers, macs, encoder_macs = _count(model, in_channels, size, reaches[:-1])
     encoder = getattr(model, "encoder", None)
     floats, others = _kept_for_backward(model, in_channels, size)
@@ -130,22 +118,6 @@ def summarize(model: nn.Module, in_channels: int, size: Size) -> Summary:
     )
 
 
-def training_size(config: Config) -> Size | None:
-    """Look up the size that training images end in, as the last crop or resize has it.
-
-    None where no transform of the list says; those inside `OneOf` and the like are not looked at.
-    """
-    for transform in reversed(config.data.train_transforms):
-        for name, options in transform.items():
-            options = options or {}
-            size = options.get("size", (options.get("height"), options.get("width")))
-            if name in SIZED and isinstance(size, Sequence) and len(size) == 2:
-                height, width = size
-                if isinstance(height, int) and isinstance(width, int):
-                    return height, width
-    return None
-
-
 def _parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
@@ -153,20 +125,17 @@ def _parameters(module: nn.Module) -> int:
 def _count(
     model: nn.Module, in_channels: int, size: Size, reaches: Sequence[LayerReach]
 ) -> tuple[list[Layer], int, int]:
-    """List the layers; give them with the MACs of the model and of its encoder."""
+    """List the layers; return them with the MACs of the model and of its encoder."""
     model, fake = without_data(model)
     model.eval()
     counter = FlopCounterMode(display=False)
     layers: list[Layer] = []
     counted: set[int] = set()
-    starts: dict[nn.Module, int] = {}
-    encoder_macs = 0
+    start = 0
 
-    def start(module: nn.Module, _: Any) -> None:
-        starts[module] = counter.get_total_flops()
-
-    def macs_since_start(module: nn.Module) -> int:
-        return (counter.get_total_flops() - starts[module]) // 2  # a MAC is two operations
+    def before(*_: Any) -> None:
+        nonlocal start
+        start = counter.get_total_flops()
 
     def record(name: str, module: nn.Module, output: Tensor) -> None:
         own = [p for p in module.parameters() if id(p) not in counted]
@@ -179,30 +148,23 @@ def _count(
                 kind=_kind(module),
                 shape=tuple(output.shape[1:]),
                 parameters=sum(p.numel() for p in own),
-                macs=macs_since_start(module),
+                macs=(counter.get_total_flops() - start) // 2,  # a MAC is two operations
                 stride=seen.stride if seen and output.ndim == 4 and seen.reach else None,
                 field=seen.field if seen else None,
             )
         )
 
-    def end_encoder(module: nn.Module, *_: Any) -> None:
-        nonlocal encoder_macs
-        encoder_macs += macs_since_start(module)
-
-    encoder = getattr(model, "encoder", None)
-    for module in model.modules():
-        if module is encoder or is_shown(module):
-            module.register_forward_pre_hook(start)
-    if isinstance(encoder, nn.Module):
-        encoder.register_forward_hook(end_encoder)
-    on_leaves(model, record)
+    for layer in filter(is_layer, model.modules()):
+        layer.register_forward_pre_hook(before)
+    on_layers(model, record)
     with torch.no_grad(), fake, counter:
         model(blank_images(model, 1, in_channels, size))
-    return layers, counter.get_total_flops() // 2, encoder_macs
+    of_encoder = counter.get_flop_counts().get(f"{type(model).__name__}.encoder", {})
+    return layers, counter.get_total_flops() // 2, sum(of_encoder.values()) // 2
 
 
 def _kind(module: nn.Module) -> str:
-    """Name a module's class, and what tells two of a class apart."""
+    """Describe a module by its class and by what distinguishes two of that class."""
     name = type(module).__name__
     kernel = getattr(module, "kernel_size", None)
     if kernel is not None:
@@ -218,30 +180,24 @@ def _kind(module: nn.Module) -> str:
 
 
 def _kept_for_backward(model: nn.Module, in_channels: int, size: Size) -> tuple[int, int]:
-    """Count floats, and bytes of all else, that autograd keeps of an image in training."""
+    """Count the floats, and the bytes of all else, that autograd keeps per training image."""
     model, fake = without_data(model)
     model.train()
     for module in model.modules():
-        if hasattr(module, "checkpointing"):
-            # what is recomputed could not be counted
+        if hasattr(module, "checkpointing"):  # what is recomputed could not be counted
             module.checkpointing = False  # type: ignore[assignment]
-    weights = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}
+    weights = {storage_key(t) for t in (*model.parameters(), *model.buffers())}
     kept: dict[int, Tensor] = {}  # by storage: a ReLU in place keeps what a norm keeps, too
 
     def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()._cdata
+        storage = storage_key(tensor)
         if storage not in weights:
             kept[storage] = tensor
         return tensor
 
     with fake, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = model(blank_images(model, IMAGES, in_channels, size))
-        del output
-    floats = others = 0
-    for tensor in kept.values():
-        held = tensor.untyped_storage().nbytes()
-        if tensor.is_floating_point():
-            floats += held // tensor.element_size()
-        else:
-            others += held
+        model(blank_images(model, IMAGES, in_channels, size))
+    sizes = [(t, t.untyped_storage().nbytes()) for t in kept.values()]
+    floats = sum(held // t.element_size() for t, held in sizes if t.is_floating_point())
+    others = sum(held for t, held in sizes if not t.is_floating_point())
     return floats // IMAGES, others // IMAGES

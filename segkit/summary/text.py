@@ -1,18 +1,21 @@
-"""A summary of a network as a table and lines for the terminal."""
+"""A summary of a network as a table, lines for the terminal, and JSON."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 from rich import box
 from rich.table import Table
 
-from segkit.summary import Layer, Summary
+from segkit.summary.summarize import Layer, Summary
 
 
 def layer_table(summary: Summary, title: str) -> Table:
-    """Lay out the layers, without those that change nothing but values."""
+    """Lay out the layers as a table, without those that `shown_layers` omits."""
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("layer", overflow="fold")
     table.add_column("kind", overflow="fold")
@@ -37,7 +40,7 @@ def layer_table(summary: Summary, title: str) -> Table:
 
 
 def shown_layers(layers: Sequence[Layer]) -> list[Layer]:
-    """Leave out activations and dropout: no parameters, and shape and field as before."""
+    """Omit layers without parameters that leave shape and field as they were, such as ReLU."""
     shown: list[Layer] = []
     for layer in layers:
         last = shown[-1] if shown else None
@@ -47,17 +50,11 @@ def shown_layers(layers: Sequence[Layer]) -> list[Layer]:
     return shown
 
 
-def totals(summary: Summary, padded: Sequence[int] | None = None) -> list[str]:
-    """Write the totals, with what they mean.
-
-    Args:
-        summary: of a network.
-        padded: (H, W) that the network pads the image to, where it does.
-    """
+def totals(summary: Summary, stride: int = 1) -> list[str]:
+    """Write the totals of a network that pads an image to a multiple of `stride`, line by line."""
     height, width = summary.size
-    padding = ""
-    if padded and tuple(padded) != summary.size:
-        padding = f", padded to {padded[0]}x{padded[1]}"
+    padded = height + -height % stride, width + -width % stride
+    padding = "" if padded == summary.size else f", padded to {padded[0]}x{padded[1]}"
     hidden = {layer.kind for layer in summary.layers}
     hidden -= {layer.kind for layer in shown_layers(summary.layers)}
     lines = [f"not shown:       {', '.join(sorted(hidden))}"] if hidden else []
@@ -77,6 +74,19 @@ def totals(summary: Summary, padded: Sequence[int] | None = None) -> list[str]:
     ]
 
 
+def summary_json(summary: Summary) -> str:
+    """Write a summary as JSON, where an infinite receptive field is the word "image"."""
+    return json.dumps(_without_infinity(asdict(summary)), indent=2) + "\n"
+
+
+def _without_infinity(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_infinity(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_infinity(entry) for entry in value]
+    return "image" if value == math.inf else value
+
+
 def _reach_text(summary: Summary) -> str:
     if summary.reach_unknown:
         return f"not known; {summary.reach_unknown}"
@@ -87,7 +97,7 @@ def _reach_text(summary: Summary) -> str:
 
 
 def scaled(count: int) -> str:
-    """Write a count with three digits.
+    """Format a count with three digits and a unit.
 
     >>> scaled(15_346_630_656), scaled(6_422_528), scaled(0)
     ('15.3 G', '6.42 M', '0')
@@ -100,7 +110,7 @@ def scaled(count: int) -> str:
 
 
 def field_text(field: float | None) -> str:
-    """Write a receptive field.
+    """Format a receptive field in pixels.
 
     >>> field_text(196.0), field_text(math.inf), field_text(None)
     ('196', 'image', '?')
