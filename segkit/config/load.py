@@ -11,7 +11,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from segkit.config.schema import NUMBERS, WORD, Config
+from segkit.config.parts import NUMBERS, WORD, Part
+from segkit.config.schema import Config
 from segkit.errors import UserError
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
@@ -47,11 +48,7 @@ def dump_config(config: Config) -> str:
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
-    """Read a YAML mapping and where each of its keys stands.
-
-    Raises:
-        UserError: no such file, not YAML, not a mapping, or a key given twice.
-    """
+    """Read a YAML mapping and where each of its keys stands."""
     if not path.is_file():
         siblings = [str(p) for p in sorted(path.parent.glob("*.yaml"))]
         nearest = difflib.get_close_matches(str(path), siblings, n=1)
@@ -113,11 +110,7 @@ def apply_override(override: str, data: dict[str, Any], lines: Lines) -> None:
 
 
 def validate(schema: type[SectionT], data: dict[str, Any], lines: Lines, source: str) -> SectionT:
-    """Check a mapping against a schema, with every mistake told at its line.
-
-    Raises:
-        UserError: unknown keys, missing ones, unfit values.
-    """
+    """Check a mapping against a schema; a `UserError` lists every mistake with its line."""
     try:
         return schema.model_validate(data)
     except ValidationError as error:
@@ -134,16 +127,15 @@ def _explain(
     value = error["input"]
     if error["type"] == "extra_forbidden":
         return _unknown_key(path, list(section.model_fields), lines, source)
-    if error["type"] == "union_tag_not_found":  # `name`, by which a section is chosen
-        if isinstance(value, dict):
-            for key in difflib.get_close_matches("name", value, n=1):
-                return _unknown_key((*path, key), ["name"], lines, source)
+    if error["type"] == "no_name":  # by which a part is chosen
+        for key in difflib.get_close_matches("name", value, n=1):
+            return _unknown_key((*path, key), ["name"], lines, source)
         return f"{_place(path, lines, source)}: {_dotted(path)} needs a key 'name'"
     if error["type"] == "missing":
         return f"{_place(path[:-1], lines, source)}: {_dotted(path)} is missing; add it"
-    if error["type"] == "union_tag_invalid":
-        expected = error["ctx"]["expected_tags"].replace("'", "")
-        return _unfit((*path, "name"), value["name"], expected.split(", "), lines, source)
+    if error["type"] == "unknown_part":
+        name = value["name"] if isinstance(value, Mapping) else value
+        return _unfit((*path, "name"), name, error["ctx"]["known"], lines, source)
     if error["type"] == "literal_error":
         options = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
         return _unfit(path, value, options, lines, source)
@@ -171,44 +163,35 @@ def _unfit(
 def _follow(
     loc: tuple[str | int, ...], schema: type[BaseModel], data: Any
 ) -> tuple[tuple[str | int, ...], type[BaseModel]]:
-    """Give the path of an error in the file, and the section of the schema that holds its key.
-
-    Where a section is chosen by its `name`, pydantic puts that name into the path; the file
-    has no such level.
-    """
-    path: list[str | int] = []
+    """Return the path of an error in the file, and the section of the schema that holds its key."""
     section = schema
-    choices: tuple[type[BaseModel], ...] = ()
-    member: type[BaseModel] | None = None
-    for part in loc:
-        if choices:
-            section = schema = next(c for c in choices if _is_named(c, part))
-            choices, member = (), None
-            continue
-        path.append(part)
-        if member:  # the part is a key of a mapping or a place in a list of sections
+    member: type[BaseModel] | None = None  # of a mapping or list of sections
+    for step in loc:
+        inside = data[step] if _holds(data, step) else None
+        if member:
             schema, member = member, None
         else:
             section = schema
-            field = schema.model_fields.get(str(part))
-            inner = get_args(field.annotation) if field else ()
-            choices = inner if field and field.discriminator else ()
-            member = next((kind for kind in inner if _is_section(kind)), None)
-            if field and _is_section(field.annotation):
+            field = schema.model_fields.get(str(step))
+            part = next((m for m in field.metadata if isinstance(m, Part)), None) if field else None
+            if part and isinstance(inside, Mapping):
+                schema = part.section_of(inside) or schema
+            elif field and _is_section(field.annotation):
                 schema = field.annotation
-        if isinstance(data, Mapping):
-            data = data.get(part)
-        elif isinstance(data, Sequence) and isinstance(part, int) and part < len(data):
-            data = data[part]
-    return tuple(path), section
+            elif field:
+                member = next((k for k in get_args(field.annotation) if _is_section(k)), None)
+        data = inside
+    return loc, section
+
+
+def _holds(data: Any, step: str | int) -> bool:
+    if isinstance(data, Mapping):
+        return step in data
+    return isinstance(data, Sequence) and isinstance(step, int) and step < len(data)
 
 
 def _is_section(kind: Any) -> TypeGuard[type[BaseModel]]:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-def _is_named(section: type[BaseModel], name: str | int) -> bool:
-    return name in get_args(section.model_fields["name"].annotation)
 
 
 def _place(path: tuple[str | int, ...], lines: Lines, source: str) -> str:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from segkit.config.schema import Config, ConstantConfig
+from segkit.config.schema import Config, TrainConfig
 from segkit.errors import UserError
 
 
 def to_overfit(config: Config, count: int) -> Config:
-    """Judge on what is trained on, without augmentation, at one learning rate, in another folder.
-
-    Args:
-        config: the experiment.
-        count: of images.
-
-    Raises:
-        UserError: no images.
-    """
+    """Validate on the training images, without augmentation, at a constant learning rate."""
     if count < 1:
         raise UserError(f"--overfit is {count}; name 1 image or more, e.g. --overfit 4")
     data = config.data.model_copy(
@@ -30,7 +22,9 @@ def to_overfit(config: Config, count: int) -> Config:
         update={
             "epochs": 40,
             "accumulate": 1,
-            "schedule": ConstantConfig(name="constant"),
+            "schedule": TrainConfig.model_validate(
+                {"epochs": 1, "optimizer": config.train.optimizer}
+            ).schedule,
             "freeze_encoder_epochs": 0,
             "patience": None,
         }

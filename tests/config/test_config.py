@@ -496,14 +496,13 @@ def test_an_override_that_changes_the_decoder_points_at_what_no_longer_fits(expe
 
 
 def test_a_config_knows_every_decoder_and_encoder():
-    from segkit.decoders import DECODERS
-    from segkit.encoders import ENCODERS
+    from segkit.registry import names
 
     data = yaml.safe_load(MINIMAL) | {"run_dir": "runs/a"}
-    for name in DECODERS:
+    for name in names("decoder"):
         data["model"]["decoder"] = {"name": name}
         assert parse_config(data, "test").model.decoder.name == name
-    for name in ENCODERS:
+    for name in names("encoder"):
         data["model"]["encoder"] = {"name": name}
         config = parse_config(data, "test")
         assert isinstance(config, Config)

@@ -1,0 +1,137 @@
+"""The options of registered parts as sections of the schema, derived from their constructors."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    Tag,
+    create_model,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from segkit.registry import Bounds, find, names
+
+WORD, NUMBERS = "<word>", "<numbers>"  # in pydantic's path of an error, but not in a file
+
+
+class Section(BaseModel):
+    """A frozen mapping in which an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def word_or_numbers(value: object) -> str:
+    """Choose the member of a union by its look, so that an error speaks of one of them."""
+    return WORD if isinstance(value, str) else NUMBERS
+
+
+# by the frequency in the training split, or one number a class
+ClassWeights = Annotated[
+    Annotated[Literal["none", "median_frequency", "inverse_frequency"], Tag(WORD)]
+    | Annotated[tuple[Annotated[float, Field(ge=0)], ...], Tag(NUMBERS)],
+    Discriminator(word_or_numbers),
+]
+
+# What the builder passes to a part's constructor, which is no key in YAML.
+SUPPLIED = {
+    "encoder": {"wants", "in_channels"},
+    "decoder": {"in_channels", "strides", "num_classes"},
+    "optimizer": {"groups"},
+    "schedule": {"total_steps", "steps_per_epoch"},
+}
+# What the builder does for every part of a kind.
+COMMON: dict[str, dict[str, Any]] = {
+    "encoder": {
+        "weights": (str | None, None),  # null, imagenet, or a .pth, .pt or .safetensors file
+    },
+    "optimizer": {
+        "weight_decay": (Annotated[float, Field(ge=0)], 0.0),  # spares norms and biases
+        # below 1 for a pretrained encoder
+        "encoder_lr_factor": (Annotated[float, Field(gt=0)], 1.0),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Marks a field that holds the name and the options of a registered part."""
+
+    kind: str  # of the part, see `segkit.registry`
+    default: str | None = None  # the name where a mapping gives none
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Have pydantic validate by `read`."""
+        return core_schema.no_info_before_validator_function(self.read, handler(source))
+
+    def read(self, value: object) -> Section:
+        """Validate a mapping, or a name alone, as the section of the part that it names."""
+        if isinstance(value, Section):
+            return value
+        given = {"name": value} if isinstance(value, str) else value
+        if not isinstance(given, Mapping):
+            example = "{" + f"name: {names(self.kind)[0]}" + "}"
+            raise PydanticCustomError("no_mapping", f"write a {self.kind} as {example}")
+        name = given.get("name", self.default)
+        if name is None:
+            raise PydanticCustomError("no_name", "needs a key 'name'")
+        if name not in names(self.kind):
+            known = {"known": names(self.kind)}
+            raise PydanticCustomError("unknown_part", "is unknown", known)
+        return _derive(self.kind, name, find(self.kind, name)).model_validate(
+            {**given, "name": name}
+        )
+
+    def section_of(self, given: Mapping[str, Any]) -> type[Section] | None:
+        """Return the section of the part that a mapping names; None if it names none."""
+        name = given.get("name", self.default)
+        return _derive(self.kind, name, find(self.kind, name)) if name in names(self.kind) else None
+
+
+@cache
+def _derive(kind: str, name: str, factory: Callable[..., Any]) -> type[Section]:
+    """Turn the options of a constructor into a section; what the builder supplies is left out."""
+    function: Any = factory.func if isinstance(factory, partial) else factory
+    annotated = function.__init__ if inspect.isclass(function) else function
+    hints = get_type_hints(annotated, include_extras=True)
+    fields: dict[str, Any] = {"name": (Literal[name], ...), **COMMON.get(kind, {})}
+    for option in inspect.signature(factory).parameters.values():
+        if option.name in SUPPLIED.get(kind, ()) or option.kind in (
+            inspect.Parameter.POSITIONAL_ONLY,
+            inspect.Parameter.VAR_POSITIONAL,
+            inspect.Parameter.VAR_KEYWORD,
+        ):
+            continue
+        hint, default = hints.get(option.name, Any), option.default
+        if kind == "loss" and option.name == "class_weights":
+            hint, default = ClassWeights, "none"  # names become numbers once the data is known
+        required = default is inspect.Parameter.empty
+        fields[option.name] = (_bounded(hint), ... if required else default)
+    return create_model(f"{name}_{kind}", __base__=Section, **fields)
+
+
+def _bounded(hint: Any) -> Any:
+    """Replace our `Bounds`, which need no pydantic, by pydantic's own."""
+    if get_origin(hint) is not Annotated:
+        return hint
+    kind, *notes = get_args(hint)
+    fields = [
+        Field(**{k: v for k, v in note._asdict().items() if v is not None})
+        if isinstance(note, Bounds)
+        else note
+        for note in notes
+    ]
+    for field in fields:
+        kind = Annotated[kind, field]
+    return kind
