@@ -1,4 +1,4 @@
-"""Read a whole data set and tell all that is wrong with it.
+"""Read a whole data set and report all that is wrong with it.
 
 python tools/check_data.py datasets/camvid.yaml --set root=DIR
 python tools/check_data.py configs/unet_vgg16.yaml --html report.html --json report.json
@@ -17,12 +17,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from segkit.cli import add_overrides, check_output, make_parser, run_tool, write_file
+from segkit.cli import add_overrides, make_parser, run_tool
+from segkit.files import check_output, write_file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and check."""
-    parser = make_parser("Read a whole data set and tell all that is wrong with it.")
+    parser = make_parser("Read a whole data set and report all that is wrong with it.")
     parser.add_argument("source", help="a dataset card, or an experiment that names one")
     add_overrides(parser, "override keys of the card or experiment, e.g. --set root=DIR")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
@@ -32,11 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check(arguments: argparse.Namespace) -> int:
     """Print the report; 0 if there is no error in the data, else 1."""
-    from segkit.data.card import ensure_data
-    from segkit.data.doctor.page import as_html
-    from segkit.data.doctor.report import lines, make_report, tables
-    from segkit.data.doctor.scan import list_splits, scan
-    from segkit.data.doctor.source import chosen_splits, load_source
+    from segkit.data.reader import ensure_data
+    from segkit.doctor.page import as_html
+    from segkit.doctor.report import lines, make_report, tables
+    from segkit.doctor.scan import list_splits, scan
+    from segkit.doctor.source import chosen_splits, load_source
 
     check_output(arguments.json)
     check_output(arguments.html)

@@ -1,4 +1,4 @@
-"""Downloading tar files, checking and unpacking them."""
+"""Download, verify and unpack tar files."""
 
 from __future__ import annotations
 
@@ -24,16 +24,12 @@ class Archive(NamedTuple):
 
     @property
     def filename(self) -> str:
-        """Last part of the address."""
+        """Name of the file, the last part of the URL."""
         return self.url.rsplit("/", 1)[-1]
 
 
 def download(archive: Archive, path: Path, bar: Progress) -> None:
-    """Download to `path` and check it.
-
-    Raises:
-        OSError, HTTPException: no connection, no room, cut short, or another file.
-    """
+    """Download an archive to `path` and verify it."""
     request = Request(archive.url, headers={"User-Agent": "segkit"})
     with urlopen(request, timeout=TIMEOUT_SECONDS) as response, open(path, "wb") as file:
         total = response.length  # None where the server does not say
@@ -51,11 +47,7 @@ def download(archive: Archive, path: Path, bar: Progress) -> None:
 
 
 def check_md5(path: Path, md5: str) -> None:
-    """Refuse a file of another content.
-
-    Raises:
-        OSError: with both sums.
-    """
+    """Refuse a file of another MD5 sum."""
     digest = hashlib.md5(usedforsecurity=False)
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):
@@ -67,7 +59,7 @@ def check_md5(path: Path, md5: str) -> None:
 
 
 def unpack(path: Path, folder: Path, wanted: tuple[str, ...], bar: Progress) -> None:
-    """Unpack the wanted members; one that points outside of the folder is an error."""
+    """Unpack the members whose names start with one of `wanted`; none may leave the folder."""
     if not hasattr(tarfile, "data_filter"):
         raise UserError("this Python unpacks archives unsafely; use 3.10.12, 3.11.4 or newer")
 

@@ -1,33 +1,27 @@
-"""Dataset cards: where a data set lies, what its labels mean, whose it is."""
+"""Dataset cards: where a data set is, what its labels mean, and who made it."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    PlainValidator,
-    ValidatorFunctionWrapHandler,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PlainValidator, field_validator, model_validator
 
 from segkit.config.load import apply_override, read_yaml, validate
-from segkit.config.schema import Section
-from segkit.errors import UserError, unknown_name
+from segkit.config.parts import Section
+from segkit.errors import unknown_name
 
-IGNORE = "ignore"  # as a class name in a label map: void, judged by nothing
+IGNORE = "ignore"  # as a class name in a label map: void, neither trained on nor evaluated
 MAX_CLASSES = 254  # class indices are 8 bits wide; two are taken for void and unknown
 
 Channel = Annotated[int, Field(ge=0, le=255)]
 
 
 def _raw_key(key: object) -> int | str:
-    """Read a key of a label map: a number, or a colour, written `R G B` hereafter."""
+    """Parse a key of a label map: a number, or a colour, normalised to `R G B`."""
     text = str(key).strip()
     if text.isdecimal() and int(text) <= 65535:
         return int(text)
@@ -42,7 +36,7 @@ RawKey = Annotated[int | str, PlainValidator(_raw_key)]
 
 
 class ClassEntry(Section):
-    """A class and the RGB colour it is drawn in."""
+    """A class and the RGB colour that it is drawn in."""
 
     name: str
     color: tuple[Channel, Channel, Channel]
@@ -58,7 +52,7 @@ class Split(Section):
     mask_suffix: str = ""  # the same of masks, e.g. _gtFine_labelIds
 
     @model_validator(mode="after")
-    def _masks_can_be_told_from_images(self) -> Split:
+    def _masks_differ_from_images(self) -> Split:
         if self.images == self.masks and self.mask_suffix == self.image_suffix:
             raise ValueError(
                 "images and masks share a folder, so say what only the masks' names end in: "
@@ -86,10 +80,8 @@ class Card(Section):
 
     @field_validator("label_map", mode="wrap")
     @classmethod
-    def _no_label_is_lost(
-        cls, given: Any, read: ValidatorFunctionWrapHandler
-    ) -> dict[int | str, str]:
-        label_map: dict[int | str, str] = read(given)
+    def _no_label_is_lost(cls, given: Any, read: Callable[[Any], dict]) -> dict[int | str, str]:
+        label_map = read(given)
         if len(label_map) < len(given):  # e.g. "1 2 3" and "1, 2, 3"
             raise ValueError("label_map gives a label twice, in two spellings; keep one")
         return label_map
@@ -158,9 +150,9 @@ def load_card(
 
     Args:
         path: of the card's YAML file.
-        root: where the data lies, relative to the working directory; None: where the card says,
+        root: folder of the data, relative to the working directory; None: what the card says,
             relative to the card.
-        overrides: `a.b=c` each, as for an experiment; `root=DIR` is the same as `root`.
+        overrides: settings as `a.b=c`, as for an experiment; `root=DIR` is the same as `root`.
 
     Raises:
         UserError: no such card, an unknown key, or labels that fit no class.
@@ -177,31 +169,7 @@ def load_card(
 
 
 def split_of(card: Card, name: str) -> Split:
-    """Look up a split.
-
-    Raises:
-        UserError: the card has no such split.
-    """
+    """Return a split of a card; a `UserError` says which there are."""
     if name not in card.splits:
         raise unknown_name("split", name, card.splits)
     return card.splits[name]
-
-
-def ensure_data(card: Card) -> None:
-    """Draw a built-in data set that is not there yet, and refuse a root that does not exist.
-
-    Raises:
-        UserError: no such folder, or none may be made there.
-    """
-    if card.builtin == "streets":
-        from segkit.data import streets  # costs time to import, and few data sets are drawn
-
-        try:
-            streets.generate(Path(card.root))
-        except OSError as error:
-            raise UserError(f"cannot draw the data set into {card.root}: {error}") from error
-    elif not Path(card.root).is_dir():
-        raise UserError(
-            f"the data of '{card.name}' is not at {card.root}; get it from "
-            f"{card.source or 'its source'} and name its folder with --set data.root=DIR"
-        )

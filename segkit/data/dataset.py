@@ -1,119 +1,76 @@
-"""Images with class-index masks, read from disk as a card describes them."""
+"""Samples as tensors: of a split on disk, augmented, or of any dataset that a user hands in."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from copy import copy
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from segkit.config import Config
-from segkit.data.card import Card, ensure_data
-from segkit.data.images import Pixels, read_image
-from segkit.data.labels import LabelMap
-from segkit.data.memory import SharedCache
-from segkit.data.pairs import Pair, Pairs, pair_files
-from segkit.data.raster import raster_size
-from segkit.data.transforms import (
-    IMAGENET_MEAN,
-    TransformSpec,
-    apply_transforms,
-    build_transforms,
-    channel_numbers,
-)
+from segkit.data.images import Pixels
+from segkit.data.reader import SampleReader
+from segkit.data.transforms import IMAGENET_MEAN, TransformSpec, apply_transforms, build_transforms
 from segkit.errors import UserError
 
 
 class Sample(NamedTuple):
-    """One image as the network sees it, before normalisation.
+    """One image as the network sees it, before normalisation."""
 
-    Args:
-        image: uint8 `(C, H, W)`, or float32 where the card names the value of white.
-        mask: uint8 class indices `(H, W)`, 255 for void.
-        name: of the files, without suffix.
-    """
-
-    image: Tensor
-    mask: Tensor
-    name: str
+    image: Tensor  # (C, H, W), uint8, or float32 where the card says which value is white
+    mask: Tensor  # class indices (H, W), uint8, 255 for void
+    name: str  # of the files, without suffix
 
 
 class SegmentationDataset(Dataset[Sample]):
-    """A split of a data set; of its samples, nothing but the names is held.
+    """A split of a data set with augmentation.
 
     Args:
-        card: describes the set.
-        split: of the card.
+        reader: of the split.
         transforms: albumentations by name, see `build_transforms`.
-        channels: of the images.
-        mean: per channel, the colour of padding.
+        mean: one number a channel, the colour of padding.
         seed: of the augmentation.
         where: the transforms' key in the config, for errors.
-        cache: `ram` keeps decoded samples in memory that loading processes share.
-
-    Raises:
-        UserError: data that is not there or does not pair up; unknown transforms; too little
-            memory for the cache.
     """
 
     def __init__(
         self,
-        card: Card,
-        split: str,
+        reader: SampleReader,
         transforms: Sequence[TransformSpec] = (),
         *,
-        channels: int = 3,
         mean: Sequence[float] = IMAGENET_MEAN,
         seed: int = 0,
         where: str = "transforms",
-        cache: Literal["none", "ram"] = "none",
     ) -> None:
-        self.chain = build_transforms(transforms, mean, where, card.image_max is not None)
-        ensure_data(card)
-        self.card = card
-        self.split = split
-        self.channels = channels
-        self.seed = seed
-        self.where = where
-        self.pairs = pair_files(card, split)
-        self.labels = LabelMap(card)
-        self.cache = self._shared_cache() if cache == "ram" else None
+        floats = reader.card.image_max is not None
+        self.transforms = build_transforms(transforms, mean, where, floats)
+        self.reader, self.seed, self.where = reader, seed, where
+        self.card, self.split, self.pairs = reader.card, reader.split, reader.pairs
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return len(self.reader)
 
-    def keep(self, count: int, repeats: int = 1) -> None:
-        """Keep the first samples alone, each so many times.
+    def __getitem__(self, index: int) -> Sample:
+        return self.sample(index)
 
-        Raises:
-            UserError: there are not as many.
-        """
-        if count > len(self):
-            raise UserError(f"'{self.split}' has {len(self)} images, not {count}")
-        kept = self.pairs.files[:count] * repeats
-        self.pairs = Pairs(self.pairs.images, self.pairs.masks, kept)
-
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """Read a sample; the key is its index, or (epoch, index) for another augmentation."""
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        image, mask = self.transform(*self.read(index), epoch, index)
+    def sample(self, index: int, epoch: int = 0) -> Sample:
+        """Return a sample, augmented as a function of (seed, epoch, index) alone."""
+        image, mask = self.transform(*self.reader.read(index), epoch, index)
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
         return Sample(pixels, torch.from_numpy(np.ascontiguousarray(mask)), self.pairs[index].name)
 
     def transform(
         self, image: Pixels, mask: NDArray[np.uint8], epoch: int, index: int
     ) -> tuple[Pixels, NDArray[np.uint8]]:
-        """Transform what `read` gave.
-
-        Raises:
-            UserError: the sample does not go through the transforms.
-        """
+        """Transform an image `(H, W, C)` and its mask `(H, W)`."""
         try:
-            return apply_transforms(self.chain, image, mask, (self.seed, epoch, index))
+            return apply_transforms(self.transforms, image, mask, (self.seed, epoch, index))
         except Exception as error:  # of any type, e.g. for a crop larger than the image
             raise UserError(
                 f"{self.pairs[index].image} is {image.shape[0]}x{image.shape[1]} (H x W) and does "
@@ -121,74 +78,93 @@ class SegmentationDataset(Dataset[Sample]):
                 "true"
             ) from error
 
-    def read(self, index: int) -> tuple[Pixels, NDArray[np.uint8]]:
-        """Read an image `(H, W, C)` and its class indices `(H, W)`, untransformed.
-
-        Raises:
-            UserError: a file that cannot be read, sizes that differ, labels the card does not name.
-        """
-        if self.cache is None:
-            return self.decode(index)
-        sample = self.cache.get(index)
-        return sample if sample is not None else self.cache.put(index, *self.decode(index))
-
-    def decode(self, index: int) -> tuple[Pixels, NDArray[np.uint8]]:
-        """Do as `read`, from the files in any case."""
-        pair = self.pairs[index]
-        image = self.read_image(index)
-        mask = self.labels.read(pair.mask)
-        check_sizes(image.shape[:2], mask.shape, pair)
-        return image, mask
-
-    def read_image(self, index: int) -> Pixels:
-        """Read an image alone, `(H, W, C)`, untransformed.
-
-        Raises:
-            UserError: a file that cannot be read.
-        """
-        return read_image(self.pairs[index].image, self.channels, self.card.image_max)
-
-    def _shared_cache(self) -> SharedCache:
-        shapes = [(*raster_size(pair.image), self.channels) for pair in self.pairs]
-        return SharedCache(
-            shapes, np.uint8 if self.card.image_max is None else np.float32, self.split
-        )
+    def subset(self, count: int, repeats: int = 1) -> SegmentationDataset:
+        """Return a dataset of the first `count` samples, which come `repeats` times."""
+        dataset = copy(self)
+        dataset.reader = self.reader.subset(count, repeats)
+        dataset.pairs = dataset.reader.pairs
+        return dataset
 
 
-def build_dataset(config: Config, card: Card, split: str, augment: bool) -> SegmentationDataset:
-    """Build a split as an experiment sees it.
+def build_dataset(
+    config: Config, reader: SampleReader, augment: bool, mean: Sequence[float]
+) -> SegmentationDataset:
+    """Build an experiment's dataset, with `data.train_transforms` or `data.eval_transforms`."""
+    kind = "train_transforms" if augment else "eval_transforms"
+    where, transforms = f"data.{kind}", getattr(config.data, kind)
+    return SegmentationDataset(reader, transforms, mean=mean, seed=config.seed, where=where)
+
+
+def as_sample(item: Any, index: int) -> Sample:
+    """Convert what a user's dataset returns.
+
+    Tensors are `(C, H, W)`; arrays and PIL images are `(H, W, C)` or `(H, W)`. Images of uint8
+    are normalised later; floats are taken as they are.
 
     Args:
-        config: the experiment, its statistics resolved.
-        card: of its data set.
-        split: of the card.
-        augment: by data.train_transforms; else data.eval_transforms.
+        item: `(image, mask)` or `(image, mask, name)`; the mask holds whole numbers `(H, W)`,
+            255 for void.
+        index: of the item; its name if it has none.
 
     Raises:
-        UserError: data that is not there or does not pair up; unknown transforms; too little
-            memory for the cache.
+        UserError: another type, shape or value.
     """
-    kind = "train_transforms" if augment else "eval_transforms"
-    return SegmentationDataset(
-        card,
-        split,
-        getattr(config.data, kind),
-        channels=config.model.in_channels,
-        mean=channel_numbers(config, "mean"),
-        seed=config.seed,
-        where=f"data.{kind}",
-        cache=config.data.cache,
+    where = f"sample {index}"
+    if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
+        raise UserError(
+            f"{where} is {_kind(item)}; a dataset must return (image, mask) or (image, mask, name)"
+        )
+    image, mask = _as_image(item[0], where), as_class_indices(_as_tensor(item[1]), where)
+    if mask.ndim != 2 or image.shape[1:] != mask.shape:
+        raise UserError(
+            f"{where}: the image is {tuple(image.shape)} and the mask {tuple(mask.shape)}; return "
+            "an image (C, H, W) and a mask (H, W)"
+        )
+    return Sample(image, mask, str(item[2]) if len(item) == 3 else str(index))
+
+
+def as_class_indices(mask: Any, where: str) -> Tensor:
+    """Convert class indices of any integer type to uint8; refuse all but whole numbers to 255."""
+    if not isinstance(mask, Tensor) or mask.is_floating_point() or mask.is_complex():
+        kind = mask.dtype if isinstance(mask, Tensor) else _kind(mask)
+        raise UserError(f"{where}: the mask is {kind}; return class indices as whole numbers")
+    if mask.dtype != torch.uint8:
+        wide = mask.long()  # int8 itself could not be compared to 255
+        outside = wide[(wide < 0) | (wide > 255)]
+        if outside.numel():
+            raise UserError(
+                f"{where}: the mask holds {int(outside[0])}; class indices are 0 to 254, void 255"
+            )
+    return mask.to(torch.uint8)
+
+
+def _as_image(image: Any, where: str) -> Tensor:
+    pixels = _as_tensor(image)
+    if not isinstance(pixels, Tensor):
+        found = _kind(image)
+    else:
+        if pixels is not image:
+            pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+            pixels = pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels
+        if pixels.ndim == 3 and (pixels.dtype == torch.uint8 or pixels.is_floating_point()):
+            return pixels if pixels.dtype == torch.uint8 else pixels.float()
+        found = f"{pixels.dtype} {tuple(pixels.shape)}"
+    raise UserError(
+        f"{where}: the image is {found}; return a tensor (C, H, W) or an array (H, W, C), of uint8 "
+        "or float32"
     )
 
 
-def check_sizes(image: tuple[int, ...], mask: tuple[int, ...], pair: Pair) -> None:
-    """Refuse an image and a mask of different sizes.
+def _as_tensor(value: Any) -> Any:
+    """Turn arrays and PIL images into tensors of the same shape."""
+    if isinstance(value, Image.Image):
+        value = np.array(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "buif":
+        # torch can hardly compute with uint16
+        value = value.astype(np.int32) if value.dtype == np.uint16 else value
+        return torch.from_numpy(np.ascontiguousarray(value))
+    return value
 
-    Raises:
-        UserError: with both sizes.
-    """
-    if image != mask:
-        raise UserError(
-            f"{pair.image} is {image[0]}x{image[1]} (H x W) but {pair.mask} is "
-            f"{mask[0]}x{mask[1]}; they must show the same pixels"
-        )
+
+def _kind(value: Any) -> str:
+    return f"of type {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""Fetching the data sets that may be downloaded: checked and whole, or not at all."""
+"""Fetch the data sets that may be downloaded: verified and whole, or not at all."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ from torchvision.datasets import OxfordIIITPet, SBDataset
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from segkit.data.archives import Archive, check_md5, download, unpack
-from segkit.data.card import Card, ensure_data, load_card
-from segkit.data.prepare import LISTS, PREPARE, SBD, VOC
+from segkit.data.card import Card, load_card
+from segkit.data.convert import CONVERT, LISTS, SBD, VOC
+from segkit.data.reader import ensure_data
 from segkit.errors import UserError, unknown_name
 
+Log = Callable[[str], None]
 FAILURES = (OSError, HTTPException, tarfile.TarError, EOFError, zlib.error)
 
 
 class Source(NamedTuple):
-    """Where a data set comes from and what it becomes; paths are relative to the card's root."""
+    """Where a data set comes from and what it consists of; paths are relative to the root."""
 
     card: str
     archives: tuple[Archive, ...]
     products: tuple[str, ...]  # files and folders that fetching puts below the root
-    layout: tuple[str, ...]  # once all of these exist, it is there
-    wanted: tuple[str, ...] = ("",)  # only members of the archives that start so are unpacked
+    layout: tuple[str, ...]  # the set is complete once all of these exist
+    wanted: tuple[str, ...] = ("",)  # prefixes of the members that are unpacked
 
 
 SOURCES = {
@@ -67,25 +69,20 @@ BY_HAND = {
 }
 
 
-def fetch(
-    name: str,
-    cards: str | Path,
-    root: str | Path | None = None,
-    say: Callable[[str], None] = print,
-) -> None:
-    """Bring a data set to where its card expects it; does nothing where it is already.
+def fetch(name: str, cards: str | Path, root: str | Path | None = None, log: Log = print) -> None:
+    """Fetch a data set to where its card expects it, unless it is there already.
 
-    An archive that lies in the root under its own name is used instead of a download.
+    An archive that is in the root under its own name is used instead of a download.
 
     Args:
         name: a key of `SOURCES` or `BY_HAND`, or `streets`, which is drawn.
-        cards: the folder of the cards.
-        root: where the data goes, relative to the working directory; None: where the card says.
-        say: is told each step in one line.
+        cards: folder of the cards.
+        root: folder of the data, relative to the working directory; None: what the card says.
+        log: called with one line for each step.
 
     Raises:
-        UserError: an unknown name, a set that must be got by hand, a root that holds a part of the
-            set, or a failure on the way, after which everything is as it was before.
+        UserError: an unknown name, a set that must be fetched by hand, a root that holds a part of
+            the set, or a failure on the way, after which all is as it was before.
     """
     if name not in (known := (*SOURCES, *BY_HAND, "streets")):
         raise unknown_name("data set", name, known)
@@ -94,51 +91,53 @@ def fetch(
     home = Path(card.root)
     if source is None:
         _check_by_hand(card)
-        say(f"{name} is at {home}; it needs no fetching")
+        log(f"{name} is at {home}; it needs no fetching")
         return
-    if all((home / path).exists() for path in source.layout):
-        say(f"{name} is already at {home}")
+    if not _missing(source, home):
+        log(f"{name} is already at {home}")
         return
-    _check_ground(name, source, home)
-    _obtain(name, source, home, say)
+    _check_root(name, source, home)
+    _obtain(name, source, home, log)
     settings = [f"data.card={Path(cards).name}/{source.card}.yaml"]
     settings += [f"data.root={home}"] if root else []
     settings += ["data.train_split=train_aug"] if name == "sbd" else []
-    say(f"{name} is at {home}; use it with --set {' '.join(settings)}")
+    log(f"{name} is at {home}; use it with --set {' '.join(settings)}")
 
 
 def _check_by_hand(card: Card) -> None:
-    """Draw what can be drawn, and tell how to get what is not there."""
+    """Draw what can be drawn; refuse what is missing, and say where to get it."""
+    folders = dict.fromkeys(path for s in card.splits.values() for path in (s.images, s.masks))
     if card.name not in BY_HAND:
         ensure_data(card)
-        return
-    folders = dict.fromkeys(path for s in card.splits.values() for path in (s.images, s.masks))
-    if not all(Path(card.root, folder).is_dir() for folder in folders):
+    elif not all(Path(card.root, folder).is_dir() for folder in folders):
         raise UserError(
             f"'{card.name}' cannot be fetched; get it from {card.source} "
             f"({BY_HAND[card.name]}), so that {card.root} holds {', '.join(folders)}"
         )
 
 
-def _check_ground(name: str, source: Source, home: Path) -> None:
-    """Refuse a root that lacks what the set builds on, or already holds a part of it."""
+def _missing(source: Source, root: Path) -> list[str]:
+    return [path for path in source.layout if not (root / path).exists()]
+
+
+def _check_root(name: str, source: Source, home: Path) -> None:
+    """Refuse a root that lacks the set this one extends, or holds a part of this one."""
     base = SOURCES[source.card]
-    if base is not source and not all((home / path).exists() for path in base.layout):
+    if base is not source and _missing(base, home):
         raise UserError(
             f"{name} adds to {source.card}, which is not at {home}; fetch {source.card} first, or "
             "name its folder with --root"
         )
     there = [home / path for path in source.products if os.path.lexists(home / path)]
     if there:
-        missing = next(path for path in source.layout if not (home / path).exists())
         raise UserError(
-            f"{there[0]} exists, but {home / missing} does not, so {name} is there in part; move "
-            "it away, or name another folder with --root"
+            f"{there[0]} exists, but {home / _missing(source, home)[0]} does not, so {name} is "
+            "there in part; move it away, or name another folder with --root"
         )
 
 
-def _obtain(name: str, source: Source, home: Path, say: Callable[[str], None]) -> None:
-    """Download, unpack, prepare; the last step alone shows anything in the root."""
+def _obtain(name: str, source: Source, home: Path, log: Log) -> None:
+    """Download, unpack and convert; nothing appears in the root before the last step."""
     archive = source.archives[0]
     console = Console(stderr=True)
     try:
@@ -150,21 +149,20 @@ def _obtain(name: str, source: Source, home: Path, say: Callable[[str], None]) -
             for archive in source.archives:
                 file = home / archive.filename
                 if file.is_file():
-                    say(f"using {file}")
+                    log(f"using {file}")
                     check_md5(file, archive.md5)
                 else:
-                    say(f"downloading {archive.url}")
+                    log(f"downloading {archive.url}")
                     file = staged / archive.filename
                     download(archive, file, bar)
                 files.append(file)
             for archive, file in zip(source.archives, files, strict=True):
-                say(f"unpacking {archive.filename}")
+                log(f"unpacking {archive.filename}")
                 unpack(file, staged, source.wanted, bar)
-            if name in PREPARE:
-                PREPARE[name](staged, home, bar)
-            for path in source.layout:
-                if not (staged / path).exists():
-                    raise FileNotFoundError(f"the archive holds no {path}")
+            if name in CONVERT:
+                CONVERT[name](staged, home, bar)
+            if missing := _missing(source, staged):
+                raise FileNotFoundError(f"the archive holds no {missing[0]}")
             _put_in_place(source.products, staged, home)
     except FAILURES as error:
         reason = str(getattr(error, "reason", None) or error) or type(error).__name__
@@ -182,7 +180,7 @@ def _obtain(name: str, source: Source, home: Path, say: Callable[[str], None]) -
 
 @contextmanager
 def _workspace(home: Path) -> Iterator[Path]:
-    """Give a temporary folder inside the root, and leave no trace of it."""
+    """Yield a temporary folder inside the root, and remove it afterwards."""
     created = [folder for folder in (home, *home.parents) if not folder.exists()]
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -201,7 +199,7 @@ def _workspace(home: Path) -> Iterator[Path]:
 
 
 def _put_in_place(products: tuple[str, ...], staged: Path, home: Path) -> None:
-    """Move everything to where it belongs, or nothing."""
+    """Move everything to its place, or nothing."""
     try:
         for product in products:
             os.replace(staged / product, home / product)

@@ -1,4 +1,4 @@
-"""Images as the network wants them: so many channels, 8 bits or a share of white."""
+"""Images as the network expects them: number of channels, and 8 bits or shares of white."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def read_image(path: Path, channels: int | None = 3, white: float | None = None)
 
     Args:
         path: of a file in any format of `raster.SUFFIXES`.
-        channels: wanted. Grey becomes RGB and back, and an alpha channel is dropped; any other
-            number must be what the file holds. None: what the file holds.
+        channels: to return. Grey becomes RGB and vice versa, and an alpha channel is dropped; any
+            other number must be what the file holds. None: what the file holds.
         white: the pixel value that is 1.0; None: the file has 8 bits, which stay as they are.
 
     Shape: `(H, W, channels)`, uint8, or float32 where `white` is given.
 
     Raises:
-        UserError: not an image, cut short, deeper than `white` says, or other channels.
+        UserError: not an image, cut short, deeper than `white` says, or of other channels.
     """
     raster = read_raster(path)
     pixels = raster.pixels if raster.palette is None else raster.palette[raster.pixels]
@@ -36,10 +36,20 @@ def read_image(path: Path, channels: int | None = 3, white: float | None = None)
     return scaled if channels is None else _fit_channels(scaled, channels, path)
 
 
+def to_grey(image: NDArray[Any]) -> NDArray[Any]:
+    """Weigh the first three channels as ITU-R BT.601 does; of fewer, take the first.
+
+    Shape: `(H, W, C)`, uint8 or float 0 ... 1, to `(H, W)`, uint8 or float32 0 ... 255.
+    """
+    if image.dtype != np.uint8:
+        image = np.float32(255) * image.astype(np.float32)
+    if image.shape[-1] < 3:
+        return image[..., 0]
+    return cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY)
+
+
 def _fit_channels(pixels: Pixels, channels: int, path: Path) -> Any:
     held = pixels.shape[2]
-    if held == channels:
-        return pixels
     if held in (2, 4) and channels in (1, 3) and path.suffix.lower() in (".png", ".webp", ".gif"):
         pixels, held = pixels[..., : held - 1], held - 1  # without alpha
     if held == 3 and channels == 1:

@@ -2,77 +2,61 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torch.utils.data._utils import signal_handling
 
-from segkit.data.dataset import Sample
+from segkit.data.dataset import Sample, as_class_indices, as_sample
+from segkit.data.dead_workers import raised_as_user_errors
+from segkit.data.parallel import init_worker
 from segkit.errors import UserError
+from segkit.labels import IGNORE_INDEX
 
 
 class Batch(NamedTuple):
-    """Images of one size.
+    """Images of one size."""
 
-    Args:
-        images: uint8 `(N, C, H, W)`.
-        masks: uint8 class indices `(N, H, W)`, 255 for void.
-        names: of the files.
-    """
-
-    images: Tensor
-    masks: Tensor
+    images: Tensor  # (N, C, H, W), uint8 or float32
+    masks: Tensor  # class indices (N, H, W), uint8, 255 for void
     names: list[str]
 
 
 Key = tuple[int, int]  # epoch and index of a sample
 
 
+@dataclass(eq=False)
 class EpochBatches(Sampler[list[Key]]):
     """Yields the batches of one process in an epoch, as keys (epoch, index).
 
-    A step takes a global batch, `count * accumulate` batches of all processes, so the samples of a
-    step depend on its size alone. The last step of an epoch may have fewer, shared out evenly, and
-    then some process may have no batch in it. The epoch travels with the index, so workers that
-    live on know it too.
-
-    Args:
-        length: number of samples.
-        batch_size: of one process.
-        seed: of the order.
-        shuffle: False keeps the order of the data set.
-        rank: number of this process.
-        count: of processes.
-        accumulate: batches of each process in a step.
+    A step takes one global batch, the `count * accumulate` batches of all processes, so which
+    samples a step has depends on its size alone. The last step of an epoch may have fewer, which
+    the processes share evenly; one of them may then have no batch. The epoch is part of the key,
+    so that persistent workers know it too.
     """
 
-    def __init__(
-        self,
-        length: int,
-        batch_size: int,
-        *,
-        seed: int = 0,
-        shuffle: bool = True,
-        rank: int = 0,
-        count: int = 1,
-        accumulate: int = 1,
-    ) -> None:
-        self.length = length
-        self.seed = seed
-        self.shuffle = shuffle
-        self.rank = rank
-        self.count = count
-        self.part = batch_size * count  # samples that all processes take at once
-        self.step_size = self.part * accumulate
-        self.epoch = 0
-        self.skip = 0  # steps of the epoch that an interrupted run has done already
+    length: int  # number of samples
+    batch_size: int  # of one process
+    _: KW_ONLY
+    seed: int = 0  # of the order
+    shuffle: bool = True  # False keeps the order of the data set
+    rank: int = 0  # number of this process
+    count: int = 1  # number of processes
+    accumulate: int = 1  # batches that each process has in a step
+
+    def __post_init__(self) -> None:
+        self.part = self.batch_size * self.count  # samples that all processes take at once
+        self.step_size = self.part * self.accumulate
+        self.epoch = self.skip = 0
+
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        """Choose the epoch that is read next, without its first `skip` steps."""
+        self.epoch, self.skip = epoch, skip
 
     @property
     def steps(self) -> int:
@@ -80,7 +64,7 @@ class EpochBatches(Sampler[list[Key]]):
         return -(-self.length // self.step_size)
 
     def batches_in(self, step: int) -> int:
-        """Tell how many batches this process has in a step."""
+        """Return how many batches this process has in a step."""
         return sum(1 for _ in self._parts(step))
 
     def __len__(self) -> int:
@@ -93,11 +77,11 @@ class EpochBatches(Sampler[list[Key]]):
             generator = torch.Generator().manual_seed(seed)
             order = torch.randperm(self.length, generator=generator).numpy()
         for step in range(self.skip, self.steps):
-            for places in self._parts(step):
-                yield [(self.epoch, index) for index in order[places].tolist()]
+            for part in self._parts(step):
+                yield [(self.epoch, index) for index in order[part].tolist()]
 
     def _parts(self, step: int) -> Iterator[slice]:
-        """Give the places in the order that make up the batches of a step."""
+        """Yield the slices of the order that are the batches of a step."""
         end = min((step + 1) * self.step_size, self.length)
         for start in range(step * self.step_size, end, self.part):
             mine = slice(start + self.rank, min(start + self.part, end), self.count)
@@ -105,83 +89,100 @@ class EpochBatches(Sampler[list[Key]]):
                 yield mine
 
 
+WORKER_TIMEOUT_S = 180  # without a batch after that long, a worker counts as stuck
+
+
+class Loader:
+    """Reads a dataset in batches, in this process or by workers that live as long as it does.
+
+    Reading raises `UserError` for a file that cannot be used, and a worker that died or is stuck.
+
+    Args:
+        dataset: a `SegmentationDataset`, or any that returns `(image, mask)`, see `as_sample`.
+        sampler: chooses the samples of each batch.
+        workers: number of loading processes; 0 loads in this one.
+        pin_memory: put batches where a GPU copies them from without waiting.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        sampler: EpochBatches,
+        workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self.dataset = _Guarded(dataset)
+        self.sampler = sampler
+        self.loader: DataLoader[Any] = DataLoader(
+            self.dataset,
+            batch_sampler=sampler,
+            num_workers=workers,
+            collate_fn=_collate,
+            pin_memory=pin_memory,
+            persistent_workers=workers > 0,
+            worker_init_fn=init_worker,
+            timeout=WORKER_TIMEOUT_S if workers else 0,
+            generator=torch.Generator(),  # else each epoch's start takes one of dropout's numbers
+        )
+        self._workers: list[multiprocessing.process.BaseProcess] = []
+        self._last: Batch | None = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches of the sampler's epoch; one of several sizes comes as several."""
+        for groups in self._read():
+            yield from groups
+
+    def steps(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
+        """Yield this process's micro-batches of each step of an epoch, from step `start` on.
+
+        Where it has none in a step, it gets one whose mask is void.
+        """
+        self.sampler.set_epoch(epoch, start)
+        batches = self._read()
+        for step in range(start, self.sampler.steps):
+            micro_batches = [_one_size(next(batches)) for _ in range(self.sampler.batches_in(step))]
+            if micro_batches:
+                self._last = micro_batches[0]
+            elif self._last is None:
+                [self._last] = _raised(_collate([self.dataset[epoch, 0]]))
+            yield micro_batches or [void_like(self._last)]
+
+    def _read(self) -> Iterator[list[Batch]]:
+        """Yield each batch as one `Batch` per image size."""
+        with raised_as_user_errors(self._workers):
+            others = multiprocessing.active_children()
+            batches = iter(self.loader)
+            if not self._workers:
+                self._workers += [p for p in multiprocessing.active_children() if p not in others]
+        while True:
+            with raised_as_user_errors(self._workers):
+                groups = next(batches, None)
+            if groups is None:
+                return
+            yield _raised(groups)
+
+
 class _Guarded(Dataset[Sample | UserError]):
     """Hands a user's mistake on as a value: raised in a worker, it would come with a traceback."""
 
-    def __init__(self, dataset: Dataset[Sample]) -> None:
+    def __init__(self, dataset: Dataset[Any]) -> None:
         self.dataset = dataset
 
     def __getitem__(self, key: Key) -> Sample | UserError:
+        epoch, index = key
         try:
-            return self.dataset[key]
+            if hasattr(self.dataset, "sample"):
+                sample: Sample = self.dataset.sample(index, epoch)
+                return sample
+            return as_sample(self.dataset[index], index)
         except UserError as error:
             return error
 
 
-WORKER_TIMEOUT_S = 180  # without a batch after that long, a worker counts as stuck
-
-# torch types a loader by its data set's items, not by what collating makes of them
-Loader = DataLoader[Any]
-
-
-def make_loader(
-    dataset: Dataset[Sample], sampler: EpochBatches, workers: int, pin_memory: bool = False
-) -> Loader:
-    """Build a loader; read it through `batches`."""
-    return DataLoader(
-        _Guarded(dataset),
-        batch_sampler=sampler,
-        num_workers=workers,
-        collate_fn=_collate,
-        pin_memory=pin_memory,
-        persistent_workers=workers > 0,
-        worker_init_fn=_init_worker,
-        timeout=WORKER_TIMEOUT_S if workers else 0,
-        generator=torch.Generator(),  # else each start of an epoch takes one of dropout's numbers
-    )
-
-
-def batches(loader: Loader) -> Iterator[list[Batch]]:
-    """Read the loader: each time a batch, as one `Batch` per image size.
-
-    Raises:
-        UserError: a file that cannot be read or used.
-        RuntimeError: a worker died, see `worker_errors`.
-    """
-    try:
-        for item in loader:
-            if isinstance(item, UserError):
-                raise item
-            yield item
-    except (ConnectionError, EOFError) as error:  # it died while we fetched what it had made
-        raise RuntimeError("DataLoader worker ended before its batch was fetched") from error
-
-
-@contextmanager
-def worker_errors() -> Iterator[None]:
-    """Turn the end of a loading process into a sentence; torch tells it wherever we are just then.
-
-    Raises:
-        UserError: a worker died, or gave nothing for `WORKER_TIMEOUT_S` seconds.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if "DataLoader" not in str(error):
-            raise
-        _tell_no_more()
-        first = str(error).partition("\n")[0].rstrip(". ")
-        raise UserError(
-            f"loading stopped: {first}; if memory ran out, lower data.workers or use "
-            "data.workers=0; if the disk is slow, data.cache=ram reads each file once"
-        ) from error
-
-
-def _tell_no_more() -> None:
-    """Keep torch from raising once more for the same worker, in whatever we do after the error."""
-    with suppress(ValueError, AttributeError):  # not in the main thread; not a Unix
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal_handling._SIGCHLD_handler_set = False  # the next loader sets it again
+def _raised(found: list[Batch] | UserError) -> list[Batch]:
+    if isinstance(found, UserError):
+        raise found
+    return found
 
 
 def _collate(samples: list[Sample | UserError]) -> list[Batch] | UserError:
@@ -200,7 +201,46 @@ def _collate(samples: list[Sample | UserError]) -> list[Batch] | UserError:
     ]
 
 
-def _init_worker(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us ...
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ... by this, whatever it does itself
-    cv2.setNumThreads(0)
+def _one_size(groups: Sequence[Batch]) -> Batch:
+    """Return the only batch of a list; refuse one of several sizes."""
+    if len(groups) > 1:
+        sizes = " and ".join(str(tuple(g.masks.shape[-2:])) for g in groups[:2])
+        raise UserError(
+            f"training images of one batch differ in size, e.g. {sizes}; end "
+            "data.train_transforms with a RandomCrop (pad_if_needed: true) or a Resize"
+        )
+    return groups[0]
+
+
+def void_like(batch: Batch) -> Batch:
+    """Return a batch that weighs nothing, for a process without samples in a step."""
+    masks = torch.full_like(batch.masks[:1], IGNORE_INDEX)
+    return Batch(batch.images[:1], masks, ["(none)"])
+
+
+def as_batch(item: Any, start: int = 0) -> Batch:
+    """Convert what a user's `DataLoader` yields.
+
+    Args:
+        item: a `Batch`, or `(images, masks)` or `(images, masks, names)` as tensors
+            `(N, C, H, W)`, uint8 or float, and `(N, H, W)`, whole numbers, 255 for void.
+        start: number of images before this batch; images without a name are numbered from it.
+    """
+    if isinstance(item, Batch):
+        return item
+    if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
+        raise UserError(
+            f"a batch is of type {type(item).__name__}; a loader must yield (images, masks) or "
+            "(images, masks, names)"
+        )
+    images, masks = item[0], as_class_indices(item[1], f"the batch from sample {start} on")
+    shape = images.shape if isinstance(images, Tensor) else ()
+    if len(shape) != 4 or masks.shape != (shape[0], *shape[2:]):
+        raise UserError(
+            f"a batch has images {tuple(shape)} and masks {tuple(masks.shape)}; a loader must "
+            "yield tensors (N, C, H, W) and (N, H, W)"
+        )
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise UserError(f"a batch has images of {images.dtype}; yield uint8 or float32")
+    names = item[2] if len(item) == 3 else range(start, start + shape[0])
+    return Batch(images, masks, [str(name) for name in names])

@@ -1,4 +1,4 @@
-"""Which image belongs to which mask: files paired by name."""
+"""Images and their masks, paired by file name."""
 
 from __future__ import annotations
 
@@ -22,13 +22,7 @@ class Pair(NamedTuple):
 
 
 class Pairs:
-    """The pairs of a split; of each, its names alone are kept.
-
-    Args:
-        images: folder of the images.
-        masks: folder of the masks.
-        files: (name, image, mask) each, the files relative to their folders.
-    """
+    """The pairs of a split; only names (name, image, mask) below two folders are in memory."""
 
     def __init__(self, images: Path, masks: Path, files: list[tuple[str, str, str]]) -> None:
         self.images = images
@@ -47,36 +41,25 @@ class Pairs:
 
     @property
     def names(self) -> list[str]:
-        """Names in order."""
+        """Names of the pairs in order."""
         return [name for name, _, _ in self.files]
 
 
 class Listing(NamedTuple):
-    """What was found of a split.
-
-    Args:
-        pairs: what has both.
-        image_count: of files in the images' folder.
-        mask_count: of files in the masks' folder.
-        without_mask: names that lack one.
-        without_image: names that lack one.
-        doubles: files that share a name with another, as sentences.
-    """
+    """The files of a split, paired or not."""
 
     pairs: Pairs
     image_count: int
     mask_count: int
-    without_mask: list[str]
-    without_image: list[str]
-    doubles: list[str]
+    without_mask: list[str]  # names of images
+    without_image: list[str]  # names of masks
+    doubles: list[str]  # a sentence for each file that shares its name with another
 
 
 def pair_files(card: Card, split: str) -> Pairs:
     """Pair the images and masks of a split by name, sorted by name or as its list says.
 
-    Raises:
-        UserError: a folder or list that is not there, names that two files share, or files without
-            a partner, with counts and five names a side.
+    A file without a partner or of another's name is an error, with counts and five names a side.
     """
     found = list_files(card, split)
     if found.doubles:
@@ -87,33 +70,25 @@ def pair_files(card: Card, split: str) -> Pairs:
 
 
 def list_files(card: Card, split: str) -> Listing:
-    """Look for the files of a split and tell what fits together.
-
-    Raises:
-        UserError: a folder or list that is not there.
-    """
+    """List the files of a split and pair them."""
     root, entry = Path(card.root), split_of(card, split)
     images, double_images = _by_name(root, entry, entry.images, entry.image_suffix, "image")
     masks, double_masks = _by_name(root, entry, entry.masks, entry.mask_suffix, "mask")
     doubles = double_images + double_masks
+    names = sorted(images.keys() | masks.keys())
     if entry.list is not None:
         names = _read_list(root / entry.list, entry.image_suffix)
         twice = [name for name, count in Counter(names).items() if count > 1]
         doubles += [f"{root / entry.list} names {name} twice; keep it once" for name in twice]
-        without_image = [n for n in names if n not in images]
-        without_mask = [n for n in names if n not in masks]
-    else:
-        names = sorted(images.keys() | masks.keys())
-        without_image = sorted(masks.keys() - images.keys())
-        without_mask = sorted(images.keys() - masks.keys())
+    without_mask = [n for n in names if n not in masks]
+    without_image = [n for n in names if n not in images]
     files = [(n, images[n], masks[n]) for n in names if n in images and n in masks]
     pairs = Pairs(root / entry.images, root / entry.masks, files)
-    counts = len(images), len(masks)
-    return Listing(pairs, *counts, without_mask, without_image, doubles)
+    return Listing(pairs, len(images), len(masks), without_mask, without_image, doubles)
 
 
 def explain_unpaired(card: Card, split: str, found: Listing) -> str:
-    """Say what does not pair up, with counts, folders and five names a side."""
+    """Explain what does not pair up, with counts, folders and five names a side."""
     without_mask, without_image = found.without_mask, found.without_image
     text = (
         f"split '{split}' of '{card.name}' does not pair up: {found.image_count} images in "
@@ -124,23 +99,32 @@ def explain_unpaired(card: Card, split: str, found: Listing) -> str:
     return text + (f"; masks' names end in '{suffix}': say mask_suffix: {suffix}" if suffix else "")
 
 
+def check_sizes(image: tuple[int, ...], mask: tuple[int, ...], pair: Pair) -> None:
+    """Refuse an image and a mask of different sizes."""
+    if image != mask:
+        raise UserError(
+            f"{pair.image} is {image[0]}x{image[1]} (H x W) but {pair.mask} is "
+            f"{mask[0]}x{mask[1]}; they must show the same pixels"
+        )
+
+
 def _by_name(
     root: Path, split: Split, folder: str, name_suffix: str, kind: str
 ) -> tuple[dict[str, str], list[str]]:
-    """Find the files of a folder by the name that pairs, and those that share one."""
+    """Return the files of a folder by the name that pairs, and a sentence for each double."""
     top = root / folder
     if not top.is_dir():
         raise UserError(f"there is no folder {top}; mend the card or name --set data.root=DIR")
-    # in one folder for both, the longer of the suffixes that fit tells what a file is
+    # in one folder for both, a file is what the longer of the suffixes that fit says
     other = split.mask_suffix if kind == "image" else split.image_suffix
-    told_by_suffix = split.images == split.masks and len(other) > len(name_suffix)
+    is_shared = split.images == split.masks and len(other) > len(name_suffix)
     found: dict[str, str] = {}
     doubles = []
     for file in sorted(_walk(top)):
         stem, suffix = os.path.splitext(file)
         if suffix.lower() not in SUFFIXES or not stem.endswith(name_suffix):
             continue
-        if told_by_suffix and stem.endswith(other):
+        if is_shared and stem.endswith(other):
             continue
         name = stem[: len(stem) - len(name_suffix)]
         if name in found:
@@ -151,7 +135,7 @@ def _by_name(
 
 
 def _walk(top: Path) -> Iterator[str]:
-    """Give the paths of all files below a folder, relative to it, without hidden ones."""
+    """Yield the paths of all files below a folder, relative to it, without hidden ones."""
     for folder, folders, files in os.walk(top, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = os.path.relpath(folder, top)
@@ -166,18 +150,16 @@ def _read_list(path: Path, name_suffix: str) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the list {path} cannot be read: {error}") from error
-    names = [_without_suffix(line.strip()) for line in lines if line.strip()]
-    return [name.removesuffix(name_suffix) for name in names]
-
-
-def _without_suffix(name: str) -> str:
-    """Cut a known file suffix off; other dots belong to the name."""
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in SUFFIXES else name
+    names = []
+    for name in filter(None, map(str.strip, lines)):
+        stem, suffix = os.path.splitext(name)
+        stem = stem if suffix.lower() in SUFFIXES else name  # other dots belong to the name
+        names.append(stem.removesuffix(name_suffix))
+    return names
 
 
 def _common_suffix(without_mask: list[str], without_image: list[str]) -> str:
-    """Find what every mask's name has behind its image's, e.g. `_mask`; "" if nothing."""
+    """Return what every mask's name adds to its image's, e.g. `_mask`; "" if nothing."""
     if not without_mask or not without_image:
         return ""
     first = min(without_mask)

@@ -1,4 +1,4 @@
-"""One function for many samples, on all cores."""
+"""A map over many samples on all cores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
@@ -16,27 +16,29 @@ from segkit.errors import UserError
 
 AT_ONCE = 64  # calls handed out together; a split may have 100,000 samples
 T = TypeVar("T")
-_function: Callable[[int], Any]  # of the pool at work; its processes inherit it
 
 
-def in_parallel(function: Callable[[int], T], count: int) -> Iterator[T]:
-    """Call a function with 0 to count - 1, several at a time, and give the results in order.
+def parallel_map(function: Callable[[int], T], count: int) -> Iterator[T]:
+    """Call a function with 0 to count - 1 on all cores, and yield the results in order.
 
-    By processes where they can be forked, as reading small files keeps Python itself busy.
-
-    Raises:
-        UserError: a process was killed.
+    Processes do it where they can be forked, as reading small files keeps Python itself busy.
     """
-    global _function
-    _function = function
     if count <= AT_ONCE:
         yield from map(function, range(count))
         return
     spans = [range(start, min(start + AT_ONCE, count)) for start in range(0, count, AT_ONCE)]
-    pool = _pool()
+    pool: Executor
+    if "fork" in multiprocessing.get_all_start_methods():
+        context = multiprocessing.get_context("fork")
+        # forked processes inherit the function, which need not be picklable
+        pool = ProcessPoolExecutor(os.cpu_count(), context, _begin, (function,))
+        results = pool.map(_call, spans)
+    else:
+        pool = ThreadPoolExecutor(os.cpu_count())
+        results = pool.map(lambda span: [function(index) for index in span], spans)
     try:
-        for results in pool.map(_call, spans):
-            yield from results
+        for part in results:
+            yield from part
     except BrokenProcessPool as error:
         raise UserError(
             "a process that reads the data was killed; if memory ran out, close other programs"
@@ -45,16 +47,19 @@ def in_parallel(function: Callable[[int], T], count: int) -> Iterator[T]:
         pool.shutdown(cancel_futures=True)
 
 
-def _pool() -> ProcessPoolExecutor | ThreadPoolExecutor:
-    if "fork" not in multiprocessing.get_all_start_methods():
-        return ThreadPoolExecutor(os.cpu_count())
-    context = multiprocessing.get_context("fork")
-    return ProcessPoolExecutor(os.cpu_count(), context, initializer=_begin)
+_function: Callable[[int], Any]  # of a process of the pool
 
 
-def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def _begin(function: Callable[[int], Any]) -> None:
+    global _function
+    _function = function
+    init_worker()
+
+
+def init_worker(*_: object) -> None:
+    """Leave signals to the parent, and use one thread."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us ...
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ... by this, whatever it does itself
     cv2.setNumThreads(0)
 
 

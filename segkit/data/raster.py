@@ -1,7 +1,9 @@
-"""Image files of every usual format as arrays, turned upright."""
+"""Image files of all common formats as arrays, turned upright."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,39 +26,26 @@ DEEP = ("I;16", "I;16B", "RGB;16B", "LA;16B", "RGBA;16B")  # PNG as Pillow decod
 
 
 class Raster(NamedTuple):
-    """What a file holds.
+    """The contents of an image file."""
 
-    Args:
-        pixels: `(H, W)` or `(H, W, C)`; palette indices where there is a palette.
-        palette: RGB colours of the indices, `(256, 3)` uint8, or None.
-        lossy: whether the format may have changed single values.
-    """
-
-    pixels: NDArray[Any]
-    palette: NDArray[np.uint8] | None = None
-    lossy: bool = False
+    pixels: NDArray[Any]  # (H, W) or (H, W, C); palette indices where there is a palette
+    palette: NDArray[np.uint8] | None = None  # RGB colours of the indices, (256, 3)
+    lossy: bool = False  # the format may have changed single values
 
 
 def read_raster(path: Path) -> Raster:
-    """Read a file as it is, turned upright as its EXIF or TIFF tag says.
-
-    Raises:
-        UserError: not an image, or cut short.
-    """
+    """Read a file as it is, turned upright as its EXIF or TIFF tag says."""
     suffix = path.suffix.lower()
-    if suffix == ".npy":
-        return Raster(np.array(_load_npy(path)))
-    return _read_tiff(path) if suffix in TIFF_SUFFIXES else _read_pillow(path)
+    with _user_errors(path):
+        if suffix == ".npy":
+            return Raster(np.array(_load_npy(path)))
+        return _read_tiff(path) if suffix in TIFF_SUFFIXES else _read_pillow(path)
 
 
 def raster_size(path: Path) -> tuple[int, int]:
-    """Give (H, W) of an upright image from its header.
-
-    Raises:
-        UserError: not an image.
-    """
+    """Return (H, W) of the upright image from the file's header."""
     suffix = path.suffix.lower()
-    try:
+    with _user_errors(path):
         if suffix == ".npy":
             height, width = _load_npy(path).shape[:2]
             return int(height), int(width)
@@ -64,23 +53,16 @@ def raster_size(path: Path) -> tuple[int, int]:
             with tifffile.TiffFile(path) as file:
                 page = file.pages.first
                 height, width = page.imagelength, page.imagewidth
-                orientation = _tag(page, ORIENTATION, 1)
+                orientation = _tiff_orientation(page)
         else:
             with Image.open(path) as image:
                 width, height = image.size
                 orientation = _orientation(image)
-    except UserError:
-        raise
-    except Exception as error:  # the bytes of a damaged file may lead a reader anywhere
-        raise _unreadable(path, error) from error
     return (width, height) if orientation >= 5 else (height, width)  # 5 to 8 swap the axes
 
 
 def _load_npy(path: Path) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # the bytes of a damaged file may lead a reader anywhere
-        raise _unreadable(path, error) from error
+    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.dtype.kind not in "buif":
         raise UserError(f"{path}: holds {array.dtype}; save it as numbers")
     if array.ndim not in (2, 3) or not array.size:
@@ -89,45 +71,41 @@ def _load_npy(path: Path) -> NDArray[Any]:
 
 
 def _read_pillow(path: Path) -> Raster:
-    try:
-        with Image.open(path) as image:
-            orientation = _orientation(image)
-            # Pillow would cut the colours of a 16 bit PNG down to 8 bits
-            deep = image.format == "PNG" and image.tile and image.tile[0].args in DEEP
-            if deep:
-                pixels = _read_deep_png(path)
-            else:
-                image.load()
-                pixels = _array(image)
-            palette = _palette(image) if image.mode == "P" else None
-            lossy = image.format in ("JPEG", "MPO") or (
-                image.format == "WEBP" and not _is_vp8l(path)
-            )
-    except Exception as error:  # the bytes of a damaged file may lead a reader anywhere
-        raise _unreadable(path, error) from error
-    return Raster(_upright(pixels, orientation), palette, lossy)
+    with Image.open(path) as image:
+        orientation = _orientation(image)
+        # Pillow would cut the colours of a 16 bit PNG down to 8 bits
+        if image.format == "PNG" and image.tile and image.tile[0].args in DEEP:
+            pixels = _read_deep_png(path)
+        else:
+            image.load()
+            pixels = _array(image)
+        palette = None
+        if image.mode == "P":
+            palette = _filled(np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3))
+        webp = image.format == "WEBP" and not _is_vp8l(path)
+        return Raster(
+            _upright(pixels, orientation), palette, webp or image.format in ("JPEG", "MPO")
+        )
 
 
 def _orientation(image: Image.Image) -> int:
-    """Look the orientation up in the header; for a PNG, Pillow would decode all to look behind."""
+    """Read the orientation from the header; Pillow would decode a whole PNG to look for it."""
     if image.format == "PNG" and not EXIF_KEYS & image.info.keys():
         return 1
     return int(image.getexif().get(ORIENTATION, 1))
 
 
 def _array(image: Image.Image) -> NDArray[Any]:
-    """Give the pixels of a loaded image; modes without a plain array become RGB."""
+    """Return the pixels of a loaded image; modes without a plain array become RGB."""
     if image.mode in ("1", "L", "P", "LA", "RGB", "RGBA", "I;16", "I", "F"):
         array = np.array(image)
         return array.astype(np.uint8) if image.mode == "1" else array
     return np.array(image.convert("RGB"))
 
 
-def _palette(image: Image.Image) -> NDArray[np.uint8]:
-    colors = np.zeros((256, 3), np.uint8)
-    given = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    colors[: len(given)] = given
-    return colors
+def _filled(colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Fill a palette up to 256 colours, with black."""
+    return np.pad(colors, ((0, 256 - len(colors)), (0, 0)))
 
 
 def _read_deep_png(path: Path) -> NDArray[np.uint16]:
@@ -141,7 +119,7 @@ def _read_deep_png(path: Path) -> NDArray[np.uint16]:
 
 
 def _is_vp8l(path: Path) -> bool:
-    """Tell lossless WebP by its chunk (RFC 9649), before which an extended file has others."""
+    """Whether WebP is lossless: look for its chunk (RFC 9649), which others may precede."""
     with path.open("rb") as file:
         file.seek(12)
         while len(head := file.read(8)) == 8:
@@ -153,22 +131,13 @@ def _is_vp8l(path: Path) -> bool:
 
 
 def _read_tiff(path: Path) -> Raster:
-    try:
-        with tifffile.TiffFile(path) as file:
-            page: Any = file.pages.first
-            series = file.series[0]
-            pixels, axes = series.asarray(), series.axes
-            orientation = _tag(page, ORIENTATION, 1)
-            photometric = page.photometric
-            colormap = page.colormap
-            lossy = page.compression in (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.OJPEG)
-    except Exception as error:  # tifffile's are of many types
-        if "imagecodecs" in str(error):
-            raise UserError(
-                f"{path}: is compressed in a way that needs another package; pip install "
-                "'segkit[tiff]'"
-            ) from error
-        raise _unreadable(path, error) from error
+    with tifffile.TiffFile(path) as file:
+        page: Any = file.pages.first
+        series = file.series[0]
+        pixels, axes = series.asarray(), series.axes
+        orientation = _tiff_orientation(page)
+        photometric, colormap = page.photometric, page.colormap
+        lossy = page.compression in (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.OJPEG)
     if "Y" not in axes or "X" not in axes or pixels.ndim > 3:
         raise UserError(f"{path}: has axes {axes} of {pixels.shape}; save one image of (H, W, C)")
     if pixels.ndim == 3:  # bands may come first, or as pages
@@ -179,14 +148,13 @@ def _read_tiff(path: Path) -> Raster:
         pixels = (2**page.bitspersample - 1 - pixels).astype(pixels.dtype)
     palette = None
     if photometric == tifffile.PHOTOMETRIC.PALETTE and pixels.dtype == np.uint8:
-        palette = np.zeros((256, 3), np.uint8)
-        palette[: colormap.shape[1]] = (colormap.T >> 8)[:256]
+        palette = _filled((colormap.T >> 8)[:256].astype(np.uint8))
     return Raster(_upright(pixels, orientation), palette, lossy)
 
 
-def _tag(page: Any, number: int, default: int) -> int:
-    tag = page.tags.get(number)
-    return default if tag is None else int(tag.value)
+def _tiff_orientation(page: Any) -> int:
+    tag = page.tags.get(ORIENTATION)
+    return 1 if tag is None else int(tag.value)
 
 
 def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -200,8 +168,20 @@ def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     return np.ascontiguousarray(pixels)
 
 
-def _unreadable(path: Path, error: Exception) -> UserError:
-    reason = str(error).partition("\n")[0] or type(error).__name__
-    return UserError(
-        f"{path}: cannot be read: {reason}; replace the file or take it out of the set"
-    )
+@contextmanager
+def _user_errors(path: Path) -> Iterator[None]:
+    """Report any failure: the bytes of a damaged file may lead a reader anywhere."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if "imagecodecs" in str(error):
+            raise UserError(
+                f"{path}: is compressed in a way that needs another package; pip install "
+                "'segkit[tiff]'"
+            ) from error
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"{path}: cannot be read: {reason}; replace the file or take it out of the set"
+        ) from error

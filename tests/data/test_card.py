@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from segkit.data.card import Card, ensure_data, load_card, split_of
+from segkit.data.card import Card, load_card, split_of
+from segkit.data.reader import ensure_data
 from segkit.errors import UserError
 
 CARDS = sorted((Path(__file__).parents[2] / "datasets").glob("*.yaml"))

@@ -9,9 +9,15 @@ import yaml
 from PIL import Image
 
 from segkit.data.card import load_card
-from segkit.data.dataset import SegmentationDataset
-from segkit.data.survey import survey
+from segkit.data.dataset import SegmentationDataset, as_sample
+from segkit.data.reader import SampleReader
+from segkit.data.statistics import count_classes
 from segkit.errors import UserError
+
+
+def open_split(tiny_set, split="train", transforms=(), channels=3, changes=(), **options):
+    card = load_card(tiny_set.card).model_copy(update=dict(changes))
+    return SegmentationDataset(SampleReader(card, split, channels), transforms, **options)
 
 
 def set_mask(root, name, mask, split="train"):
@@ -21,7 +27,7 @@ def set_mask(root, name, mask, split="train"):
 def test_samples_are_the_files_with_labels_mapped(tiny_set):
     written = yaml.safe_load(tiny_set.card.read_text())
     names = [entry["name"] for entry in written["classes"]]
-    dataset = SegmentationDataset(load_card(tiny_set.card), "train")
+    dataset = open_split(tiny_set)
     assert len(dataset) == 6
     for index in range(6):
         sample = dataset[index]
@@ -40,16 +46,15 @@ def test_samples_are_the_files_with_labels_mapped(tiny_set):
 
 def test_the_epoch_gives_another_augmentation_and_the_plain_index_is_epoch_0(tiny_set):
     chain = [{"RandomCrop": {"height": 20, "width": 20}}]
-    dataset = SegmentationDataset(load_card(tiny_set.card), "train", chain)
-    images = [dataset[epoch, 2].image for epoch in range(6)]
+    dataset = open_split(tiny_set, "train", chain)
+    images = [dataset.sample(2, epoch).image for epoch in range(6)]
     assert torch.equal(images[0], dataset[2].image)
     assert sum(torch.equal(images[0], other) for other in images[1:]) <= 1
 
 
 def test_the_seed_gives_another_augmentation(tiny_set):
     chain = [{"RandomCrop": {"height": 20, "width": 20}}]
-    card = load_card(tiny_set.card)
-    images = [SegmentationDataset(card, "train", chain, seed=s)[2].image for s in range(6)]
+    images = [open_split(tiny_set, "train", chain, seed=s)[2].image for s in range(6)]
     assert sum(torch.equal(images[0], other) for other in images[1:]) <= 1
 
 
@@ -60,10 +65,8 @@ def test_channels(tiny_set, channels):
         (tiny_set.root / f"val/images/val_{index}.png").unlink()
         bands = rng.integers(0, 256, (40, 48, channels), dtype=np.uint8)
         np.save(tiny_set.root / f"val/images/val_{index}.npy", bands)
-    dataset = SegmentationDataset(
-        load_card(tiny_set.card), "val", [{"Rotate": {"limit": [40, 50], "p": 1.0}}],
-        channels=channels, mean=[0.2] * channels,
-    )  # fmt: skip
+    rotate = [{"Rotate": {"limit": [40, 50], "p": 1.0}}]
+    dataset = open_split(tiny_set, "val", rotate, channels, mean=[0.2] * channels)
     sample = dataset[0]
     assert sample.image.shape == (channels, 40, 48)
     assert (sample.image[:, 0, 0] == round(0.2 * 255)).all()
@@ -74,9 +77,8 @@ def test_deep_images_come_as_floats_in_the_colour_of_padding_too(tiny_set):
     deep = np.full((40, 48), 3000, np.uint16)
     for index in range(3):
         Image.fromarray(deep).save(tiny_set.root / f"val/images/val_{index}.png")
-    card = load_card(tiny_set.card).model_copy(update={"image_max": 4000.0})
     chain = [{"PadIfNeeded": {"min_height": 60, "min_width": 60}}]
-    sample = SegmentationDataset(card, "val", chain, channels=1, mean=[0.25])[0]
+    sample = open_split(tiny_set, "val", chain, 1, {"image_max": 4000.0}, mean=[0.25])[0]
     assert sample.image.dtype == torch.float32
     assert torch.equal(sample.image[0, 20:40, 20:40], torch.full((20, 20), 0.75))
     assert sample.image[0, 0, 0] == 0.25
@@ -85,7 +87,7 @@ def test_deep_images_come_as_floats_in_the_colour_of_padding_too(tiny_set):
 def test_wrong_channels_name_file_and_remedy(tiny_set):
     np.save(tiny_set.root / "val/images/val_0.npy", np.zeros((40, 48, 5), np.uint8))
     (tiny_set.root / "val/images/val_0.png").unlink()
-    dataset = SegmentationDataset(load_card(tiny_set.card), "val")
+    dataset = open_split(tiny_set, "val")
     with pytest.raises(UserError, match=r"val_0\.npy: has 5 channels.*model\.in_channels=5"):
         dataset[0]
 
@@ -93,7 +95,7 @@ def test_wrong_channels_name_file_and_remedy(tiny_set):
 def test_reading_a_sample_finds_the_same_problems(tiny_set):
     set_mask(tiny_set.root, "train_0", np.zeros((48, 40), np.uint8))
     set_mask(tiny_set.root, "train_1", np.full((40, 48), 77, np.uint8))
-    dataset = SegmentationDataset(load_card(tiny_set.card), "train")
+    dataset = open_split(tiny_set)
     with pytest.raises(UserError, match=r"train_0\.png is 40x48 .* is 48x40"):
         dataset[0]
     with pytest.raises(UserError, match=r"train_1\.png.*77"):
@@ -109,9 +111,7 @@ def test_reading_a_sample_finds_the_same_problems(tiny_set):
     ids=["crop larger than the image", "needs boxes"],
 )
 def test_a_transform_that_an_image_cannot_go_through_names_both(tiny_set, chain, reason):
-    dataset = SegmentationDataset(
-        load_card(tiny_set.card), "train", chain, where="data.train_transforms"
-    )
+    dataset = open_split(tiny_set, "train", chain, where="data.train_transforms")
     with pytest.raises(UserError) as error:
         dataset[0]
     for part in ("train_0.png is 40x48", "data.train_transforms", reason, "pad_if_needed: true"):
@@ -124,24 +124,98 @@ def test_the_exif_rotation_counts_in_the_size_check(tiny_set):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(image).save(tiny_set.root / "train/images/train_0.png", exif=exif)
-    dataset = SegmentationDataset(load_card(tiny_set.card), "train")
-    survey(dataset)
+    dataset = open_split(tiny_set)
+    count_classes(dataset.reader)
     assert np.array_equal(dataset[0].image.permute(1, 2, 0), np.rot90(image, -1))
 
 
-def test_unknown_splits_and_transforms_come_first(tiny_set):
-    card = load_card(tiny_set.card)
+def test_unknown_splits_and_transforms_are_refused(tiny_set):
     with pytest.raises(UserError, match=r"unknown split 'test'.*Known: train, val"):
-        SegmentationDataset(card, "test")
-    gone = card.model_copy(update={"root": "/nowhere"})
+        open_split(tiny_set, "test")
     with pytest.raises(UserError, match=r"data\.eval_transforms\[0\].*'Rotat'"):
-        SegmentationDataset(gone, "train", [{"Rotat": None}], where="data.eval_transforms")
+        open_split(tiny_set, "train", [{"Rotat": None}], where="data.eval_transforms")
+
+
+def test_a_subset_has_the_first_samples_and_leaves_the_set_as_it_is(tiny_set):
+    dataset = open_split(tiny_set)
+    few = dataset.subset(2, repeats=3)
+    assert [sample.name for sample in few] == ["train_0", "train_1"] * 3
+    assert torch.equal(few[3].image, dataset[1].image)
+    assert (len(few), len(dataset), len(few.subset(4))) == (6, 6, 4)
+    with pytest.raises(UserError, match="'train' has 6 images, not 7"):
+        dataset.subset(7)
+
+
+def test_a_subset_of_a_cached_split_reads_its_own_samples(tiny_set):
+    reader = SampleReader(load_card(tiny_set.card), "train", cache="ram")
+    few = reader.subset(2, repeats=2)
+    for index in range(4):
+        for a, b in zip(few.read(index), reader.decode(index % 2), strict=True):
+            assert np.array_equal(a, b)
+    assert not reader.cache.filled.any()
+
+
+# What a user's own dataset may return
+
+MASK = np.arange(6, dtype=np.int64).reshape(2, 3)
+PIXELS = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [PIXELS, Image.fromarray(PIXELS), torch.from_numpy(PIXELS).permute(2, 0, 1)],
+    ids=["array", "PIL", "tensor"],
+)
+@pytest.mark.parametrize(
+    "mask",
+    [
+        *(MASK.astype(t) for t in (np.uint8, np.int8, np.int16, np.uint16, np.int32, np.int64)),
+        torch.from_numpy(MASK),
+        Image.fromarray(MASK.astype(np.uint8)),
+    ],
+)
+def test_images_and_masks_of_any_kind_become_a_sample(image, mask):
+    sample = as_sample((image, mask), 7)
+    assert sample.image.dtype == sample.mask.dtype == torch.uint8
+    assert np.array_equal(sample.image.permute(1, 2, 0), PIXELS)
+    assert np.array_equal(sample.mask, MASK)
+    assert sample.name == "7"
+    assert as_sample([image, mask, "seven"], 7).name == "seven"
+
+
+def test_floats_and_void_stay_and_grey_gets_a_channel():
+    image = np.linspace(-2, 2, 6).reshape(2, 3)
+    sample = as_sample((image, np.full((2, 3), 255)), 0)
+    assert sample.image.dtype == torch.float32
+    assert np.array_equal(sample.image, image[None].astype(np.float32))
+    assert (sample.mask == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ((PIXELS, MASK - 1), "sample 4: the mask holds -1; class indices are 0 to 254"),
+        ((PIXELS, MASK + 251), "sample 4: the mask holds 256"),
+        ((PIXELS, MASK.astype(float)), r"the mask is torch\.float64; return class indices"),
+        ((PIXELS, "mask.png"), "the mask is of type str"),
+        ((PIXELS, MASK.T), r"the image is \(3, 2, 3\) and the mask \(3, 2\)"),
+        ((PIXELS, MASK[None]), r"the mask \(1, 2, 3\); return an image \(C, H, W\)"),
+        ((PIXELS.astype(np.int64), MASK), r"the image is torch\.int64 \(3, 2, 3\)"),
+        ((PIXELS[None], MASK), r"the image is torch\.uint8 \(1, 2, 3, 3\)"),
+        (("image.png", MASK), "the image is of type str; return a tensor"),
+        (PIXELS, r"sample 4 is of type ndarray; .* \(image, mask, name\)"),
+        ((PIXELS,), r"a dataset must return \(image, mask\)"),
+    ],
+)
+def test_what_is_no_sample_is_refused(item, reason):
+    with pytest.raises(UserError, match=reason):
+        as_sample(item, 4)
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 367), ("val", 101)])
 def test_camvid_reads(split, count, shared):
     card = load_card(Path(__file__).parents[2] / "datasets/camvid.yaml", shared / "data/camvid")
-    dataset = SegmentationDataset(card, split)
+    dataset = SegmentationDataset(SampleReader(card, split))
     assert len(dataset) == count
     sample = dataset[count // 2]
     assert sample.image.shape == (3, 360, 480)

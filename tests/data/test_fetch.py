@@ -16,9 +16,12 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from segkit.data import SegmentationDataset, load_card, prepare
+from segkit.data import convert
 from segkit.data import fetch as fetching
+from segkit.data.card import load_card
+from segkit.data.dataset import SegmentationDataset
 from segkit.data.fetch import SOURCES, Archive, fetch
+from segkit.data.reader import SampleReader
 from segkit.errors import UserError
 
 CARDS = Path(__file__).parents[2] / "datasets"
@@ -191,7 +194,7 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 
 def names_of(card: str, split: str, root: Path) -> list[str]:
     """Names of a split after reading all of it through its card."""
-    data = SegmentationDataset(load_card(CARDS / f"{card}.yaml", root), split)
+    data = SegmentationDataset(SampleReader(load_card(CARDS / f"{card}.yaml", root), split))
     return [sample.name for sample in data]
 
 
@@ -426,7 +429,7 @@ STEPS = {
 def test_an_interruption_leaves_nothing(server, get, tmp_path, monkeypatch, name, step, after):
     if name == "sbd":
         get("voc2012")
-    place = prepare if step == "_write_list" else fetching
+    place = convert if step == "_write_list" else fetching
     before, real = tree(tmp_path), getattr(place, step)
 
     def interrupted(*arguments):
@@ -476,7 +479,7 @@ def test_sets_to_be_got_by_hand(server, get, fails, tmp_path, name):
 
 
 def test_streets_are_drawn(server, get, tmp_path, monkeypatch):
-    from segkit.data import streets
+    from segkit import streets
 
     monkeypatch.setattr(streets, "SPLITS", {"train": 2, "val": 1, "test": 1})
     (said,) = get("streets")
@@ -495,6 +498,6 @@ def test_without_a_root_it_goes_where_the_card_says(server, tmp_path):
     (tmp_path / "cards").mkdir()
     shutil.copy(CARDS / "voc2012.yaml", tmp_path / "cards")
     said: list[str] = []
-    fetch("voc2012", tmp_path / "cards", say=said.append)
+    fetch("voc2012", tmp_path / "cards", log=said.append)
     assert (tmp_path / "cards" / "voc2012" / VOC / "JPEGImages").is_dir()
     assert said[-1].endswith("--set data.card=cards/voc2012.yaml")

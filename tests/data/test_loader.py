@@ -14,7 +14,8 @@ from PIL import Image
 from segkit.data import loader as loader_module
 from segkit.data.card import load_card
 from segkit.data.dataset import Sample, SegmentationDataset
-from segkit.data.loader import EpochBatches, batches, make_loader, worker_errors
+from segkit.data.loader import Batch, EpochBatches, Loader, as_batch
+from segkit.data.reader import SampleReader
 from segkit.errors import UserError
 
 CHAIN = [
@@ -34,8 +35,7 @@ class Squares(torch.utils.data.Dataset):
     def __len__(self):
         return len(self.sizes)
 
-    def __getitem__(self, key):
-        _, index = key
+    def sample(self, index, epoch):
         size = self.sizes[index]
         if size == 0:
             raise UserError(f"image {index}: cannot be read; take it out")
@@ -49,17 +49,18 @@ class Squares(torch.utils.data.Dataset):
 
 
 def augmented(tiny_set, seed=0):
-    return SegmentationDataset(load_card(tiny_set.card), "train", CHAIN, seed=seed)
+    return SegmentationDataset(SampleReader(load_card(tiny_set.card), "train"), CHAIN, seed=seed)
 
 
 def stream(dataset, workers, epochs=(0, 1, 2), batch_size=4, context=None, seed=0):
     sampler = EpochBatches(len(dataset), batch_size, seed=seed)
-    loader = make_loader(dataset, sampler, workers)
+    loader = Loader(dataset, sampler, workers)
     if context:
-        loader.multiprocessing_context = context
+        loader.loader.multiprocessing_context = context
     read = []
-    for sampler.epoch in epochs:
-        read.append([batch for groups in batches(loader) for batch in groups])
+    for epoch in epochs:
+        sampler.set_epoch(epoch)
+        read.append(list(loader))
     return read
 
 
@@ -109,10 +110,8 @@ def test_skipping_goes_on_exactly_where_it_was_cut(tiny_set, steps, workers):
     dataset = augmented(tiny_set)
     [whole] = stream(dataset, 0, epochs=(3,), batch_size=2)
     sampler = EpochBatches(len(dataset), 2)
-    sampler.epoch, sampler.skip = 3, steps
-    loader = make_loader(dataset, sampler, workers)
-    rest = [batch for groups in batches(loader) for batch in groups]
-    assert len(loader) == len(rest) == 3 - steps
+    rest = [batch for [batch] in Loader(dataset, sampler, workers).steps(3, steps)]
+    assert len(sampler) == len(rest) == 3 - steps
     assert_same([rest], [whole[steps:]])
 
 
@@ -120,9 +119,10 @@ def test_skipping_goes_on_exactly_where_it_was_cut(tiny_set, steps, workers):
 def test_a_shuffled_epoch_has_every_sample_once(length):
     sampler = EpochBatches(length, 4, seed=4)
     orders = []
-    for sampler.epoch in range(3):
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
         keys = [key for batch in sampler for key in batch]
-        assert {epoch for epoch, _ in keys} == {sampler.epoch}
+        assert {epoch for epoch, _ in keys} == {epoch}
         orders.append([index for _, index in keys])
         assert sorted(orders[-1]) == list(range(length))
     if length > 1:
@@ -158,7 +158,7 @@ def test_a_step_has_the_same_samples_however_it_is_cut(length, batch_size, count
     for skip in range(len(expected)):
         steps = [[] for _ in expected[skip:]]
         for part in parts:
-            part.skip = skip
+            part.set_epoch(0, skip)
             assert part.steps == len(expected)
             assert part.step_size == size
             batches_read = iter(part)
@@ -176,10 +176,10 @@ def test_a_step_has_the_same_samples_however_it_is_cut(length, batch_size, count
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loading_draws_no_global_random_numbers(workers):
     """Else dropout would differ with the number of workers, and after going on mid-epoch."""
-    loader = make_loader(Squares(4, 4), EpochBatches(2, 1), workers)
+    loader = Loader(Squares(4, 4), EpochBatches(2, 1), workers)
     before = torch.get_rng_state()
     for _ in range(2):
-        list(batches(loader))
+        list(loader)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -187,9 +187,8 @@ def read_until_error(loader):
     """Read in a frame of its own: a traceback would hold the loader, and its workers, for long."""
     names = []
     try:
-        with worker_errors():
-            for groups in batches(loader):
-                names += [batch.names for batch in groups]
+        for batch in loader:
+            names.append(batch.names)
     except Exception as error:
         return names, error.with_traceback(None)
     raise AssertionError("no error came")
@@ -197,7 +196,7 @@ def read_until_error(loader):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_users_mistake_arrives_as_itself(workers):
-    loader = make_loader(Squares(4, 4, 0, 4), EpochBatches(4, 2, shuffle=False), workers)
+    loader = Loader(Squares(4, 4, 0, 4), EpochBatches(4, 2, shuffle=False), workers)
     read, error = read_until_error(loader)
     assert read == [["image 0", "image 1"]]
     assert type(error) is UserError
@@ -208,8 +207,8 @@ def test_a_users_mistake_arrives_as_itself(workers):
 def test_unknown_labels_arrive_as_themselves(tiny_set, workers):
     mask = Image.fromarray(np.full((40, 48), 77, np.uint8))
     mask.save(tiny_set.root / "train/masks/train_2.png")
-    dataset = SegmentationDataset(load_card(tiny_set.card), "train")
-    _, error = read_until_error(make_loader(dataset, EpochBatches(6, 2), workers))
+    dataset = SegmentationDataset(SampleReader(load_card(tiny_set.card), "train"))
+    _, error = read_until_error(Loader(dataset, EpochBatches(6, 2), workers))
     assert isinstance(error, UserError)
     assert "train_2.png" in str(error)
     assert "77 (100.0% of the pixels)" in str(error)
@@ -217,7 +216,7 @@ def test_unknown_labels_arrive_as_themselves(tiny_set, workers):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_our_own_mistakes_are_not_hidden(workers):
-    loader = make_loader(Squares(4, -1), EpochBatches(2, 2, shuffle=False), workers)
+    loader = Loader(Squares(4, -1), EpochBatches(2, 2, shuffle=False), workers)
     _, error = read_until_error(loader)
     assert isinstance(error, ZeroDivisionError)
 
@@ -229,12 +228,12 @@ class Fatal(Squares):
         super().__init__(4, 4, 4, 4, 4, 4)
         self.deed = deed
 
-    def __getitem__(self, key):
-        if key[1] == 2:
+    def sample(self, index, epoch):
+        if index == 2:
             if self.deed == "hang":
                 time.sleep(60)
             os.kill(os.getpid(), getattr(signal, self.deed))
-        return super().__getitem__(key)
+        return super().sample(index, epoch)
 
 
 @pytest.fixture
@@ -251,7 +250,7 @@ def _short_wait(monkeypatch):
 @pytest.mark.usefixtures("_short_wait")
 def test_a_worker_that_is_killed_or_stuck_ends_in_a_sentence(monkeypatch, deed, workers):
     monkeypatch.setattr(loader_module, "WORKER_TIMEOUT_S", 2)
-    loader = make_loader(Fatal(deed), EpochBatches(6, 1, shuffle=False), workers)
+    loader = Loader(Fatal(deed), EpochBatches(6, 1, shuffle=False), workers)
     start = time.monotonic()
     names, error = read_until_error(loader)
     assert time.monotonic() - start < 8
@@ -263,40 +262,103 @@ def test_a_worker_that_is_killed_or_stuck_ends_in_a_sentence(monkeypatch, deed, 
 
 
 @pytest.mark.parametrize("end", [ConnectionResetError(104, "reset by peer"), EOFError()])
-def test_a_worker_that_dies_while_its_batch_is_fetched_ends_in_a_sentence(end):
-    def loader():
-        yield next(batches(make_loader(Squares(4), EpochBatches(1, 1), 0)))
+def test_a_worker_that_dies_while_its_batch_is_fetched_ends_in_a_sentence(monkeypatch, end):
+    def batches():
+        yield [Batch(*(torch.zeros(1),) * 2, ["image 0"])]
         raise end
 
-    names, error = read_until_error(loader())
+    loader = Loader(Squares(4), EpochBatches(1, 1))
+    monkeypatch.setattr(loader, "loader", batches())
+    names, error = read_until_error(loader)
     assert names == [["image 0"]]
     assert type(error) is UserError
     assert "loading stopped: DataLoader worker ended" in str(error)
 
 
-@pytest.mark.usefixtures("_short_wait")
-def test_a_dead_worker_is_told_once_and_the_next_loader_listens_again():
-    """Torch would raise for it again when its end is signalled, in the midst of anything."""
-    for _ in range(2):
-        loader = make_loader(Fatal("SIGKILL"), EpochBatches(6, 1, shuffle=False), 2)
-        _, error = read_until_error(loader)
-        assert "loading stopped" in str(error)
-        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
-        make_loader(Squares(4), EpochBatches(1, 1), 1)._get_iterator()
-        assert callable(signal.getsignal(signal.SIGCHLD))
-
-
-def test_other_errors_pass_as_they_are():
-    with pytest.raises(RuntimeError, match="sizes of tensors"), worker_errors():
+def test_other_errors_pass_as_they_are(monkeypatch):
+    def batches():
         raise RuntimeError("sizes of tensors must match")
-    with pytest.raises(UserError, match="of the user"), worker_errors():
-        raise UserError("a mistake of the user")
+        yield
+
+    loader = Loader(Squares(4), EpochBatches(1, 1))
+    monkeypatch.setattr(loader, "loader", batches())
+    with pytest.raises(RuntimeError, match="sizes of tensors"):
+        list(loader)
+
+
+class Careless(torch.utils.data.Dataset):
+    """A user's dataset with a bug that torch reports."""
+
+    def __getitem__(self, index):
+        return torch.zeros(2) + torch.zeros(3)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bug_in_a_users_dataset_keeps_its_traceback(workers):
+    loader = Loader(Careless(), EpochBatches(2, 1), workers)
+    with pytest.raises(RuntimeError, match="must match the size of tensor"):
+        list(loader)
+
+
+def wait_for_the_end(loader):
+    """Kill the loader's first worker and give its signal time to arrive."""
+    os.kill(loader._workers[0].pid, signal.SIGKILL)
+    time.sleep(0.5)
+
+
+@pytest.mark.usefixtures("_short_wait")
+def test_a_worker_that_dies_between_fetches_is_reported_at_the_next():
+    """Torch would raise in the midst of anything: here, of the sleep."""
+    loader = Loader(Squares(4, 4, 4), EpochBatches(3, 1), 2)
+    steps = loader.steps(0)
+    next(steps)
+    wait_for_the_end(loader)
+    with pytest.raises(UserError, match=r"loading stopped: DataLoader worker \(pid \d+\) exited"):
+        next(steps)
+    for _ in range(2):
+        with pytest.raises(UserError, match="loading stopped"):
+            list(loader)
+
+
+@pytest.mark.usefixtures("_short_wait")
+def test_a_dead_worker_is_told_once_and_other_loaders_go_on():
+    for _ in range(2):
+        _, error = read_until_error(Loader(Fatal("SIGKILL"), EpochBatches(6, 1, shuffle=False), 2))
+        assert "loading stopped" in str(error)
+        assert len(list(Loader(Squares(4, 4), EpochBatches(2, 1), 1))) == 2
+
+
+@pytest.mark.usefixtures("_short_wait")
+def test_a_handler_of_the_user_is_still_called():
+    calls = []
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        loader = Loader(Squares(4, 4), EpochBatches(2, 1), 1)
+        steps = loader.steps(0)
+        next(steps)
+        torchs = signal.getsignal(signal.SIGCHLD)
+
+        def handle(number, frame):
+            calls.append(number)
+            torchs(number, frame)
+
+        signal.signal(signal.SIGCHLD, handle)
+        wait_for_the_end(loader)
+        assert signal.SIGCHLD in calls
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_a_loader_without_workers_leaves_signals_alone():
+    before = signal.getsignal(signal.SIGCHLD)
+    list(Loader(Squares(4), EpochBatches(1, 1)))
+    assert signal.getsignal(signal.SIGCHLD) is before
 
 
 class Threads(torch.utils.data.Dataset):
     """Samples that tell how many threads torch and OpenCV have, where they are made."""
 
-    def __getitem__(self, key):
+    def sample(self, index, epoch):
         counts = torch.tensor([[torch.get_num_threads(), cv2.getNumThreads()]])
         return Sample(counts.expand(3, 1, 2), counts, "threads")
 
@@ -308,12 +370,12 @@ def test_a_worker_has_one_thread_and_the_parent_keeps_its_own(monkeypatch, conte
     torch.set_num_threads(2)
     cv2.setNumThreads(2)
     try:
-        loader = make_loader(Threads(), EpochBatches(2, 1), 1)
-        loader.multiprocessing_context = context
-        counts = [batch.masks[0, 0].tolist() for [batch] in batches(loader)]
+        loader = Loader(Threads(), EpochBatches(2, 1), 1)
+        loader.loader.multiprocessing_context = context
+        counts = [batch.masks[0, 0].tolist() for batch in loader]
         assert counts == [[1, 1]] * 2
         assert (torch.get_num_threads(), cv2.getNumThreads()) == (2, 2)
-        list(batches(make_loader(Threads(), EpochBatches(2, 1), 0)))
+        list(Loader(Threads(), EpochBatches(2, 1), 0))
         assert (torch.get_num_threads(), cv2.getNumThreads()) == (2, 2)
     finally:
         torch.set_num_threads(before[0])
@@ -322,14 +384,14 @@ def test_a_worker_has_one_thread_and_the_parent_keeps_its_own(monkeypatch, conte
 
 def test_images_of_several_sizes_come_as_one_batch_a_size():
     sizes = (4, 6, 4, 8, 6, 4)
-    loader = make_loader(Squares(*sizes), EpochBatches(6, 5, shuffle=False), 0)
-    first, last = list(batches(loader))
+    loader = Loader(Squares(*sizes), EpochBatches(6, 5, shuffle=False), 0)
+    *first, last = loader
     assert [batch.names for batch in first] == [
         ["image 0", "image 2"],
         ["image 1", "image 4"],
         ["image 3"],
     ]
-    assert [batch.names for batch in last] == [["image 5"]]
+    assert last.names == ["image 5"]
     for batch, size in zip(first, (4, 6, 8), strict=True):
         count = len(batch.names)
         assert batch.images.shape == (count, 3, size, 2 * size)
@@ -340,18 +402,126 @@ def test_images_of_several_sizes_come_as_one_batch_a_size():
 
 def test_turned_images_are_of_another_size():
     class Turned(Squares):
-        def __getitem__(self, key):
-            sample = super().__getitem__(key)
-            turned = key[1] % 2 == 1
+        def sample(self, index, epoch):
+            sample = super().sample(index, epoch)
+            turned = index % 2 == 1
             return Sample(sample.image.mT, sample.mask.mT, sample.name) if turned else sample
 
-    loader = make_loader(Turned(4, 4, 4), EpochBatches(3, 3, shuffle=False), 0)
-    [[wide, tall]] = list(batches(loader))
+    loader = Loader(Turned(4, 4, 4), EpochBatches(3, 3, shuffle=False), 0)
+    wide, tall = loader
     assert wide.masks.shape == (2, 4, 8)
     assert tall.masks.shape == (1, 8, 4)
 
 
 def test_the_last_batch_may_be_of_one():
-    loader = make_loader(Squares(4, 4, 4, 4, 4), EpochBatches(5, 2, shuffle=False), 0)
-    assert len(loader) == 3
-    assert [len(batch.names) for [batch] in batches(loader)] == [2, 2, 1]
+    loader = Loader(Squares(4, 4, 4, 4, 4), EpochBatches(5, 2, shuffle=False), 0)
+    assert [len(batch.names) for batch in loader] == [2, 2, 1]
+
+
+# Steps of training
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_step_has_all_micro_batches_of_this_process(workers):
+    sampler = EpochBatches(7, 2, accumulate=2, shuffle=False)
+    steps = list(Loader(Squares(*[4] * 7), sampler, workers).steps(0))
+    assert [[batch.names for batch in step] for step in steps] == [
+        [["image 0", "image 1"], ["image 2", "image 3"]],
+        [["image 4", "image 5"], ["image 6"]],
+    ]
+
+
+def test_a_training_batch_of_two_sizes_is_refused():
+    steps = Loader(Squares(4, 6, 6, 6), EpochBatches(4, 2, shuffle=False)).steps(0)
+    with pytest.raises(
+        UserError, match=r"differ in size, e\.g\. \(4, 8\) and \(6, 12\); end data\."
+    ):
+        next(steps)
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_process_without_samples_in_a_step_gets_a_void_batch(start):
+    """Of three samples in steps of two, the second process has none in the last step."""
+    sampler = EpochBatches(3, 1, shuffle=False, rank=1, count=2)
+    *_, [batch] = Loader(Squares(4, 4, 4), sampler).steps(0, start)
+    assert batch.names == ["(none)"]
+    assert batch.images.shape == (1, 3, 4, 8)
+    assert (batch.masks == 255).all()
+    assert batch.masks.shape == (1, 4, 8)
+    before = 1 if start == 0 else 0  # made from what was read last, else from the first sample
+    assert (batch.images == before).all()
+
+
+def test_nothing_is_read_where_an_epoch_is_over():
+    assert list(Loader(Squares(0), EpochBatches(1, 1)).steps(3, 1)) == []
+
+
+def test_an_epoch_may_be_left_in_its_midst():
+    loader = Loader(Squares(*[4] * 8), EpochBatches(8, 1, shuffle=False), 2)
+    next(loader.steps(0))
+    assert [batch.names for [batch] in loader.steps(1, 5)] == [
+        ["image 5"],
+        ["image 6"],
+        ["image 7"],
+    ]
+
+
+# Datasets and loaders of the user
+
+
+class Plain(torch.utils.data.Dataset):
+    """Pairs of tensors, as in torch's tutorials; `(image, mask)` or with a name."""
+
+    def __init__(self, named):
+        self.named = named
+
+    def __getitem__(self, index):
+        image = torch.full((3, 4, 5), index, dtype=torch.uint8)
+        mask = torch.full((4, 5), 300 if index == 3 else index)
+        return (image, mask, f"name {index}") if self.named else (image, mask)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_dataset_of_the_user_can_be_loaded(workers, named):
+    first, last = Loader(Plain(named), EpochBatches(3, 2, shuffle=False), workers)
+    assert first.names + last.names == [f"name {i}" if named else str(i) for i in range(3)]
+    assert first.masks.dtype == torch.uint8
+    assert first.masks[:, 0, 0].tolist() == first.images[:, 0, 0, 0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_label_beyond_8_bits_names_sample_and_value(workers):
+    loader = Loader(Plain(named=False), EpochBatches(4, 2, shuffle=False), workers)
+    with pytest.raises(UserError, match="sample 3: the mask holds 300"):
+        list(loader)
+
+
+def test_batches_of_a_users_loader_are_converted():
+    images, masks = torch.zeros(2, 3, 4, 5), torch.tensor([1, 255]).view(2, 1, 1).expand(2, 4, 5)
+    batch = as_batch([images, masks], start=6)
+    assert batch.images is images
+    assert torch.equal(batch.masks.long(), masks)
+    assert batch.masks.dtype == torch.uint8
+    assert batch.names == ["6", "7"]
+    assert as_batch((images, masks, ("a", "b"))).names == ["a", "b"]
+    assert as_batch(batch, 9) is batch
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        (torch.zeros(2), r"a batch is of type Tensor; a loader must yield \(images, masks\)"),
+        (([1], torch.zeros(1, 4, 4, dtype=torch.long)), r"images \(\) and masks \(1, 4, 4\)"),
+        ((torch.zeros(2, 3, 4, 4), torch.zeros(2, 5, 5, dtype=torch.long)), "a batch has images"),
+        (
+            (torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 4)),
+            r"sample 8 on: the mask is torch\.f",
+        ),
+        ((torch.zeros(1, 3, 4, 4), torch.full((1, 4, 4), 256)), "the mask holds 256"),
+        ((torch.zeros(1, 3, 4, 4).int(), torch.ones(1, 4, 4).int()), "images of torch.int32"),
+    ],
+)
+def test_what_is_no_batch_is_refused(item, reason):
+    with pytest.raises(UserError, match=reason):
+        as_batch(item, start=8)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from segkit.data import load_card
+from segkit.data.card import load_card
 from segkit.data.fetch import BY_HAND, SOURCES
 
 CARDS = Path(__file__).parents[2] / "datasets"

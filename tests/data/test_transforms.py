@@ -4,6 +4,7 @@ import random
 import re
 from pathlib import Path
 
+import albumentations
 import numpy as np
 import pytest
 import torch
@@ -11,8 +12,10 @@ from PIL import Image
 from torchvision.transforms import functional as TF
 
 from segkit.config import load_config
-from segkit.data.transforms import Normalize, apply_transforms, build_transforms
+from segkit.data.transforms import apply_transforms, build_transforms, output_size
 from segkit.errors import UserError
+from segkit.normalize import Normalize
+from segkit.registry import register, unregister
 
 MEAN = (0.485, 0.456, 0.406)
 GREY = tuple(round(255 * m) for m in MEAN)
@@ -485,3 +488,67 @@ def test_unfit_means_and_deviations_are_refused(mean, std):
 
 def test_normalisation_adds_nothing_to_a_state_dict():
     assert not Normalize(MEAN, MEAN).state_dict()
+
+
+@pytest.fixture
+def _brighter():
+    """A transform that the user registers."""
+
+    class Brighter(albumentations.ImageOnlyTransform):
+        def __init__(self, by: int, p: float = 0.5):
+            super().__init__(p)
+            self.by = by
+
+        def apply(self, img, **_):
+            return img + self.by
+
+    register("transform", "brighter")(Brighter)
+    yield
+    unregister("transform", "brighter")
+
+
+@pytest.mark.usefixtures("_brighter")
+def test_transforms_of_the_user_are_found_by_their_name():
+    image, mask = scene()
+    image = image.clip(0, 200)
+    out, labels = apply_transforms(build({"brighter": {"by": 7, "p": 1.0}}), image, mask, (0, 0, 0))
+    assert np.array_equal(out, image + 7)
+    assert np.array_equal(labels, mask)
+
+
+@pytest.mark.usefixtures("_brighter")
+@pytest.mark.parametrize(
+    ("spec", "parts"),
+    [
+        (
+            {"brightr": None},
+            ["unknown transform 'brightr'; did you mean 'brighter'?", "of your own"],
+        ),
+        ({"brighter": {"bye": 1}}, ["[0]: brighter: unknown argument 'bye'; did you mean 'by'?"]),
+        ({"brighter": None}, ["[0]: brighter: ", "by"]),
+    ],
+)
+def test_mistakes_about_transforms_of_the_user_are_told_alike(spec, parts):
+    with pytest.raises(UserError) as error:
+        build(spec)
+    for part in parts:
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("specs", "size"),
+    [
+        ([], None),
+        ([{"HorizontalFlip": None}], None),
+        ([{"RandomCrop": {"height": 32, "width": 40}}, {"HorizontalFlip": {"p": 0.5}}], (32, 40)),
+        (
+            [{"Resize": {"height": 9, "width": 8}}, {"CenterCrop": {"height": 4, "width": 5}}],
+            (4, 5),
+        ),
+        ([{"RandomResizedCrop": {"size": [64, 96]}}], (64, 96)),
+        ([{"Resize": {"height": "auto", "width": 8}}], None),
+        ([{"OneOf": {"transforms": [{"Resize": {"height": 9, "width": 8}}]}}], None),
+    ],
+)
+def test_the_size_that_images_end_in(specs, size):
+    assert output_size(specs) == size

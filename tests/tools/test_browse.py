@@ -7,9 +7,11 @@ import torch
 from PIL import Image
 
 from segkit.config import load_config
-from segkit.data import browse as sheets
-from segkit.data import build_dataset, load_card
+from segkit.data.card import load_card
+from segkit.data.dataset import build_dataset
 from segkit.data.loader import EpochBatches
+from segkit.data.reader import SampleReader
+from segkit.drawing import samples as sheets
 
 AUGMENT = [
     {"RandomCrop": {"height": 32, "width": 40}},
@@ -20,13 +22,13 @@ AUGMENT = [
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Note what is drawn, and draw it."""
+    """Note what is drawn, as (image, mask, name), and draw it."""
     samples = []
     draw = sheets.draw_sheet
 
-    def noting(path, shown, card, title):
+    def noting(path, shown, classes, title):
         samples.extend(shown)
-        draw(path, shown, card, title)
+        draw(path, shown, classes, title)
 
     monkeypatch.setattr(sheets, "draw_sheet", noting)
     return samples
@@ -43,16 +45,17 @@ def test_the_sheet_shows_what_the_network_sees(tiny_config, browse, drawn, tmp_p
     path, sheet = tiny_config(settings), tmp_path / "sheet.png"
     assert browse(path, "--count", 5, "--out", sheet) == 0
     config = load_config(path)
-    dataset = build_dataset(config, load_card(config.data.card), "train", augment=True)
+    reader = SampleReader(load_card(config.data.card), "train")
+    dataset = build_dataset(config, reader, augment=True, mean=config.data.mean)
     keys = next(iter(EpochBatches(len(dataset), 5, seed=config.seed)))  # as training's first epoch
     assert len(drawn) == 5
     assert keys != [(0, index) for index in range(5)]  # in its order
-    for (epoch, index), sample in zip(keys, drawn, strict=True):
-        expected = dataset[epoch, index]
-        assert sample.name == expected.name
-        assert sample.image.shape == (32, 40, 3)
-        np.testing.assert_array_equal(sample.image, expected.image.permute(1, 2, 0))
-        np.testing.assert_array_equal(sample.mask, expected.mask)
+    for (epoch, index), (image, mask, name) in zip(keys, drawn, strict=True):
+        expected = dataset.sample(index, epoch)
+        assert name == expected.name
+        assert image.shape == (3, 32, 40)
+        assert torch.equal(image, expected.image)
+        assert torch.equal(mask, expected.mask)
     assert all(400 < side < 2500 for side in size_of(sheet))
     assert f"5 samples of tiny train, as the network sees them: {sheet}" in capsys.readouterr().out
 
@@ -68,8 +71,8 @@ def test_the_samples_are_those_of_trainings_first_batches(
     path = tiny_config({"data.train_transforms": AUGMENT, "train.epochs": 1})
     assert browse(path, "--out", tmp_path / "sheet.png") == 0
     assert train(path) == 0
-    images = torch.cat([batch.images for batch in seen]).permute(0, 2, 3, 1)
-    np.testing.assert_array_equal(np.stack([sample.image for sample in drawn]), images)
+    images = torch.cat([batch.images for batch in seen])
+    assert torch.equal(torch.stack([image for image, _, _ in drawn]), images)
 
 
 def test_raw_shows_the_files(tiny_config, tiny_set, browse, drawn, tmp_path, monkeypatch, capsys):
@@ -77,20 +80,21 @@ def test_raw_shows_the_files(tiny_config, tiny_set, browse, drawn, tmp_path, mon
     assert browse(tiny_config({"data.train_transforms": AUGMENT}), "--raw") == 0
     assert size_of(tmp_path / "tiny_train_raw.png")
     assert "as on disk" in capsys.readouterr().out
-    assert sorted(sample.name for sample in drawn) == [f"train_{n}" for n in range(6)]
-    for sample in drawn:
-        file = tiny_set.root / "train/images" / f"{sample.name}.png"
-        np.testing.assert_array_equal(sample.image, np.array(Image.open(file)))
+    assert sorted(name for _, _, name in drawn) == [f"train_{n}" for n in range(6)]
+    for image, _, name in drawn:
+        file = tiny_set.root / "train/images" / f"{name}.png"
+        np.testing.assert_array_equal(image, np.array(Image.open(file)))
 
 
 def test_another_split_is_not_augmented(tiny_config, tiny_set, browse, drawn, tmp_path):
     crop = [{"CenterCrop": {"height": 24, "width": 32}}]
     config = tiny_config({"data.train_transforms": AUGMENT, "data.eval_transforms": crop})
     assert browse(config, "--split", "val", "--out", tmp_path / "a.png") == 0
-    assert [sample.name for sample in drawn] == ["val_0", "val_1", "val_2"]
-    for sample in drawn:
-        file = tiny_set.root / "val/images" / f"{sample.name}.png"
-        np.testing.assert_array_equal(sample.image, np.array(Image.open(file))[8:32, 8:40])
+    assert [name for _, _, name in drawn] == ["val_0", "val_1", "val_2"]
+    for image, _, name in drawn:
+        file = tiny_set.root / "val/images" / f"{name}.png"
+        cropped = np.array(Image.open(file))[8:32, 8:40]
+        np.testing.assert_array_equal(image.permute(1, 2, 0), cropped)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +103,7 @@ def test_another_split_is_not_augmented(tiny_config, tiny_set, browse, drawn, tm
 def test_the_count_is_at_most_the_set(count, names, tiny_config, browse, drawn, tmp_path):
     out = tmp_path / "a.png"
     assert browse(tiny_config(), "--split", "val", "--count", count, "--out", out) == 0
-    assert [sample.name for sample in drawn] == [f"val_{n}" for n in names]
+    assert [name for _, _, name in drawn] == [f"val_{n}" for n in names]
     assert all(200 < side < 3000 for side in size_of(out))
 
 
@@ -123,7 +127,8 @@ def test_any_number_of_channels_is_shown(
     replace_images(tiny_set, channels)
     settings = {"model.in_channels": channels, "data.mean": "auto", "data.std": "auto"}
     assert browse(tiny_config(settings), "--out", tmp_path / "a.png", *raw) == 0
-    assert {sample.image.shape for sample in drawn} == {(40, 48, channels)}
+    expected = (40, 48, channels) if raw else (channels, 40, 48)
+    assert {image.shape for image, _, _ in drawn} == {expected}
     assert size_of(tmp_path / "a.png")
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from segkit.data import streets
+from segkit import streets
 
 CARDS = Path(__file__).parents[2] / "datasets"
 

@@ -16,7 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.data import SegmentationDataset, fetch, load_card
+from segkit.data import fetch
+from segkit.data.card import load_card
+from segkit.data.dataset import SegmentationDataset
+from segkit.data.reader import SampleReader
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "fetch_data.py"
@@ -108,9 +111,9 @@ def test_fetch_and_read(server, fetch_data, tmp_path, capsys):
     assert f"oxford_pets is at {tmp_path / 'pets'}" in said
     assert "--set data.card=datasets/oxford_pets.yaml" in said
     card = load_card(ROOT / "datasets" / "oxford_pets.yaml", tmp_path / "pets")
-    val = SegmentationDataset(card, "val")
+    val = SegmentationDataset(SampleReader(card, "val"))
     assert [sample.name for sample in val] == ["Bengal_9", "boxer_9"]
-    assert len(SegmentationDataset(card, "train")) == 18
+    assert len(SampleReader(card, "train")) == 18
 
     assert fetch_data("oxford_pets", "--root", tmp_path / "pets") == 0
     assert "already" in capsys.readouterr().out

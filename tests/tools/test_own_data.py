@@ -179,10 +179,10 @@ def test_four_channels_are_normalised_by_their_own_statistics(leaves, use, tmp_p
     use(leaves(write_image=four, channels=4), **{"model.in_channels": 4})
     files = sorted((tmp_path / "leaves/images/train").iterdir())
     shares = np.stack([tifffile.imread(path) for path in files]).reshape(-1, 4) / 255
-    data = yaml.safe_load((tmp_path / "run/config.yaml").read_text())["data"]
-    np.testing.assert_allclose(data["mean"], shares.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(data["std"], shares.std(0), rtol=1e-5)
-    printed = ", ".join(f"{number:.4g}" for number in data["mean"])
+    computed = json.loads((tmp_path / "run/env.json").read_text())["statistics"]
+    np.testing.assert_allclose(computed["mean"], shares.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(computed["std"], shares.std(0), rtol=1e-5)
+    printed = ", ".join(f"{number:.4g}" for number in computed["mean"])
     assert re.search(rf"mean +{re.escape(printed)}\n", capsys.readouterr().out)
 
 
@@ -195,8 +195,8 @@ def test_class_weights_are_printed_and_stored_as_numbers(
     masks = [np.array(Image.open(p)) for p in (tmp_path / "leaves/masks/train").iterdir()]
     share = np.mean(masks)  # all masks are of one size and hold both classes
     expected = 0.5 / np.array([1 - share, share])
-    loss = yaml.safe_load((tmp_path / "run/config.yaml").read_text())["train"]["loss"]
-    np.testing.assert_allclose(loss["class_weights"], expected, rtol=1e-5)
+    computed = json.loads((tmp_path / "run/env.json").read_text())["statistics"]
+    np.testing.assert_allclose(computed["class_weights"], expected, rtol=1e-5)
     background, thing = (f"{weight:.4g}" for weight in expected)
     assert f"background {background}, thing {thing}\n" in capsys.readouterr().out
 

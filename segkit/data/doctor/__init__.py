@@ -1,1 +1,0 @@
-"""What is wrong with a data set, before a network is trained on it."""

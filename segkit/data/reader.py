@@ -1,0 +1,97 @@
+"""The samples of a split, read from disk as a card describes them."""
+
+from __future__ import annotations
+
+from copy import copy
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segkit.data.card import Card
+from segkit.data.images import Pixels, read_image
+from segkit.data.label_map import LabelMap
+from segkit.data.pairs import Pairs, check_sizes, pair_files
+from segkit.data.raster import raster_size
+from segkit.data.shared_cache import SharedCache
+from segkit.errors import UserError
+
+
+class SampleReader:
+    """Images and masks of a split; only their names are held in memory.
+
+    Args:
+        card: describes the data set.
+        split: name of one of the card's splits.
+        channels: of the images, as the model expects them.
+        cache: `ram` keeps decoded samples in memory that all loading processes share.
+
+    Raises:
+        UserError: the data is missing or does not pair up, or the cache does not fit into memory.
+    """
+
+    def __init__(
+        self, card: Card, split: str, channels: int = 3, cache: Literal["none", "ram"] = "none"
+    ) -> None:
+        ensure_data(card)
+        self.card, self.split, self.channels = card, split, channels
+        self.pairs = pair_files(card, split)
+        self.labels = LabelMap(card)
+        self.cache: SharedCache | None = None
+        if cache == "ram":
+            shapes = [(*raster_size(pair.image), channels) for pair in self.pairs]
+            dtype = np.uint8 if card.image_max is None else np.float32
+            self.cache = SharedCache(shapes, dtype, split)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def read(self, index: int) -> tuple[Pixels, NDArray[np.uint8]]:
+        """Return an image `(H, W, C)` and its class indices `(H, W)`, untransformed.
+
+        Raises:
+            UserError: an unreadable file, sizes that differ, or labels the card does not name.
+        """
+        if self.cache is None:
+            return self.decode(index)
+        sample = self.cache.get(index)
+        return sample if sample is not None else self.cache.put(index, *self.decode(index))
+
+    def decode(self, index: int) -> tuple[Pixels, NDArray[np.uint8]]:
+        """Do what `read` does, always from the files."""
+        pair = self.pairs[index]
+        image = self.read_image(index)
+        mask = self.labels.read(pair.mask)
+        check_sizes(image.shape[:2], mask.shape, pair)
+        return image, mask
+
+    def read_image(self, index: int) -> Pixels:
+        """Return an image without its mask, `(H, W, C)`."""
+        return read_image(self.pairs[index].image, self.channels, self.card.image_max)
+
+    def subset(self, count: int, repeats: int = 1) -> SampleReader:
+        """Return a reader of the first `count` samples, which come `repeats` times; uncached."""
+        if count > len(self):
+            raise UserError(f"'{self.split}' has {len(self)} images, not {count}")
+        reader = copy(self)
+        kept = self.pairs.files[:count] * repeats
+        reader.pairs = Pairs(self.pairs.images, self.pairs.masks, kept)
+        reader.cache = None
+        return reader
+
+
+def ensure_data(card: Card) -> None:
+    """Draw a built-in data set that does not exist yet; refuse a root that does not exist."""
+    if card.builtin == "streets":
+        from segkit import streets  # takes time to import, and few data sets are drawn
+
+        try:
+            streets.generate(Path(card.root))
+        except OSError as error:
+            raise UserError(f"cannot draw the data set into {card.root}: {error}") from error
+    elif not Path(card.root).is_dir():
+        raise UserError(
+            f"the data of '{card.name}' is not at {card.root}; get it from "
+            f"{card.source or 'its source'} and name its folder with --set data.root=DIR"
+        )

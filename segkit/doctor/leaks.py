@@ -1,0 +1,99 @@
+"""Leaks: images that a network would be evaluated on after training on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+from segkit.data.pairs import Pair
+from segkit.doctor.finding import Finding, Severity
+from segkit.doctor.fingerprint import (
+    NEAR_BITS,
+    NEAR_CORRELATION,
+    Fingerprint,
+    identical,
+    near_identical,
+)
+from segkit.doctor.scan import SplitFacts
+from segkit.doctor.video import continued_scenes
+
+PICTURES = 3  # pairs of images shown for each finding
+
+
+def duplicates(split: SplitFacts) -> Iterator[Finding]:
+    """Find copies within a split."""
+    pairs, prints = _fingerprinted(split)
+    twins = [(pairs[t.a], pairs[t.b]) for t in identical(prints)]
+    if twins:
+        text = f"{len(twins)} of {len(split.facts)} images are copies of others in the split"
+        yield _shown("warning", "duplicates", split.name, text, twins)
+
+
+def leaks(splits: Sequence[SplitFacts]) -> Iterator[Finding]:
+    """Find images of one split in another: copies, near copies, and frames of one video."""
+    for a, b in combinations(splits, 2):
+        if not _are_alternatives(a, b):
+            yield from _leaks(a, b)
+
+
+def _leaks(a: SplitFacts, b: SplitFacts) -> Iterator[Finding]:
+    both = f"{a.name} and {b.name}"
+    pairs_a, prints_a = _fingerprinted(a)
+    pairs_b, prints_b = _fingerprinted(b)
+    if not prints_a or not prints_b:
+        return
+    same, near = (
+        [(pairs_a[twins.a], pairs_b[twins.b]) for twins in find(prints_a, prints_b)]
+        for find in (identical, near_identical)
+    )
+    if same:
+        text = (
+            f"{len(same)} of {len(prints_b)} images of {b.name} are in {a.name} as well; take them "
+            "out of one"
+        )
+        yield _shown("error", "leak", both, text, same)
+    if near:
+        text = (
+            f"{len(near)} of {len(prints_b)} images of {b.name} are nearly the same as one of "
+            f"{a.name}: at most {NEAR_BITS} of 64 bits of a perceptual hash differ, and their "
+            f"thumbnails correlate by {NEAR_CORRELATION} or more; a score on {b.name} will flatter"
+        )
+        yield _shown("warning", "near leak", both, text, near)
+    names_a, names_b = [pair.name for pair in pairs_a], [pair.name for pair in pairs_b]
+    for scene in continued_scenes(names_a, prints_a, names_b, prints_b):
+        image_a = pairs_a[names_a.index(scene.name_a)].image
+        image_b = pairs_b[names_b.index(scene.name_b)].image
+        text = (
+            f"{b.name} continues a scene of {a.name}: {scene.count_b} of {len(b.facts)} frames of "
+            f"{b.name} and {scene.count_a} of {len(a.facts)} of {a.name} are of the video "
+            f"'{scene.prefix}', the nearest {scene.gap} apart ({scene.name_a} and {scene.name_b}); "
+            f"neighbours across the border look alike (median distance {scene.border:.2f}, frames "
+            f"far apart {scene.unrelated:.2f}); a score on {b.name} says little about unseen places"
+        )
+        pictures = ((str(image_a), str(image_b)),)
+        yield Finding("warning", "scene", both, text, scene.count_b, pictures=pictures)
+
+
+def _are_alternatives(a: SplitFacts, b: SplitFacts) -> bool:
+    """Whether splits share images on purpose: trainval includes val, train_aug is a train."""
+    if a.name.startswith("train") and b.name.startswith("train"):
+        return True
+    files_a, files_b = ({pair.image for pair in split.pairs} for split in (a, b))
+    held = [(a, b)] * (files_a <= files_b) + [(b, a)] * (files_b <= files_a)
+    # but a val within train is a leak, the worst there is
+    return bool(held) and not any(
+        outer.name.startswith("train") and inner.name not in outer.name for inner, outer in held
+    )
+
+
+def _fingerprinted(split: SplitFacts) -> tuple[list[Pair], list[Fingerprint]]:
+    found = [(pair, facts.fingerprint) for pair, facts in split if facts.fingerprint]
+    return [pair for pair, _ in found], [mark for _, mark in found]
+
+
+def _shown(
+    severity: Severity, check: str, split: str, text: str, twins: Sequence[tuple[Pair, Pair]]
+) -> Finding:
+    names = [f"{a.name} | {b.name}" for a, b in twins]
+    pictures = tuple((str(a.image), str(b.image)) for a, b in twins[:PICTURES])
+    return Finding.of(severity, check, split, text, names, pictures)

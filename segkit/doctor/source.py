@@ -1,0 +1,35 @@
+"""The data set to check: a card, or an experiment that names one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from segkit.config import Config, load_config
+from segkit.config.load import read_yaml
+from segkit.data.card import Card, load_card
+from segkit.errors import UserError
+
+
+def load_source(path: str, overrides: Sequence[str]) -> tuple[Card, Config | None]:
+    """Load a card, or an experiment and its card; `root=DIR` overrides the data's folder."""
+    data, _ = read_yaml(Path(path))
+    if "model" not in data and "train" not in data:
+        of_card = [o.removeprefix("data.") for o in overrides]
+        return load_card(path, overrides=of_card), None
+    config = load_config(path, [f"data.{o}" if o.startswith("root=") else o for o in overrides])
+    return load_card(config.data.card, config.data.root), config
+
+
+def chosen_splits(card: Card, config: Config | None) -> tuple[list[str], list[str]]:
+    """Return the splits to check, and those of them that must exist."""
+    names = list(card.splits)
+    if config is None:
+        return names, [name for name in names if name in ("train", "val")] or names
+    needed = [config.data.train_split, config.data.val_split]
+    if needed[0] == needed[1]:
+        raise UserError(
+            f"data.val_split and data.train_split are both '{needed[0]}'; a score on what was "
+            "trained on says nothing, name two splits"
+        )
+    return needed + [name for name in names if name == "test" and name not in needed], needed
