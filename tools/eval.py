@@ -1,4 +1,4 @@
-"""Judge a checkpoint on a split of its data set.
+"""Evaluate a checkpoint on a split of its data set.
 
 python tools/eval.py runs/unet_vgg16
 python tools/eval.py runs/unet_vgg16 --split test --report reports/unet
@@ -16,22 +16,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from segkit.cli import (
-    add_device,
-    add_inference,
-    check_folder,
-    check_output,
-    make_parser,
-    positive,
-    read_inference,
-    run_tool,
-    write_file,
-)
+from segkit.cli import add_device, add_inference, make_parser, positive, read_inference, run_tool
+from segkit.files import check_folder, check_output, write_file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and evaluate."""
-    parser = make_parser("Judge a checkpoint on a split of its data set.")
+    parser = make_parser("Evaluate a checkpoint on a split of its data set.")
     parser.add_argument("checkpoint", type=Path, help="a run folder (its best.pt) or a file")
     parser.add_argument("--split", help="of the data set (default: the validation split)")
     parser.add_argument("--card", type=Path, help="another data set with the same classes")
@@ -51,23 +42,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_inference(parser)
     add_device(parser)
-    return run_tool(evaluate_checkpoint, parser, argv)
+    return run_tool(evaluate, parser, argv)
 
 
-def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
+def evaluate(arguments: argparse.Namespace) -> int:
     """Print the scores of a checkpoint."""
-    from segkit.data import make_loader
-    from segkit.data.loader import EpochBatches
-    from segkit.evaluation import evaluate, findings_of
+    # these take seconds to import
+    from segkit.distributed import join_processes
+    from segkit.evaluation import summarize_evaluation
+    from segkit.evaluation.export import as_json
     from segkit.evaluation.report import write_report
-    from segkit.evaluation.subject import load_subject
     from segkit.evaluation.table import class_table, convention_table, headlines
-    from segkit.evaluation.written import as_json
-    from segkit.processes import join_processes
+    from segkit.evaluation.target import evaluate_target, load_target
 
     check_output(arguments.json)
     check_folder(arguments.report)
-    subject = load_subject(
+    target = load_target(
         arguments.checkpoint,
         arguments.split,
         arguments.device,
@@ -75,46 +65,34 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
         data_root=arguments.data_root,
         **read_inference(arguments),
     )
-    predictor, dataset, config = subject.predictor, subject.dataset, subject.config
-
+    predictor, card, split = target.predictor, target.card, target.dataset.split
     with join_processes(predictor.hardware.device) as processes:
-        sampler = EpochBatches(
-            len(dataset),
-            config.data.batch_size,
-            shuffle=False,
-            rank=processes.rank,
-            count=processes.count,
-        )
         console = Console(highlight=False, soft_wrap=True, quiet=not processes.is_main)
-        console.print(f"{predictor.origin}, on {subject.title}; {predictor.hardware}")
+        console.print(f"{predictor.origin}, on {target.title}; {predictor.hardware}")
         silent = not (processes.is_main and console.is_terminal)
         with Progress(console=console, transient=True, disable=silent) as progress:
-            task = progress.add_task(dataset.split, total=len(dataset))
-            found = evaluate(
-                predictor,
-                make_loader(dataset, sampler, config.data.workers),
-                dataset.card.num_classes,
+            task = progress.add_task(split, total=len(target.dataset))
+            evaluation = evaluate_target(
+                target,
                 on_image=lambda: progress.advance(task, processes.count),
                 processes=processes,
-                boundaries=True,
-                calibration=True,
             )
     if not processes.is_main:
         return 0
-    findings = findings_of(found, dataset.card, arguments.block)
-    console.print(class_table(findings, f"{subject.title}: {findings.images} images"))
-    for line in headlines(findings):
+    results = summarize_evaluation(evaluation, card.class_names, card.sequences, arguments.block)
+    console.print(class_table(results, f"{target.title}: {results.images} images"))
+    for line in headlines(results):
         console.print(line, markup=False)
-    console.print(f"{findings.images / found.seconds:.1f} images/s")
+    console.print(f"{results.images / evaluation.seconds:.1f} images/s")
     if arguments.conventions:
-        console.print(convention_table(findings))
+        console.print(convention_table(results))
 
-    origin = {"checkpoint": predictor.origin, "data": dataset.card.name, "split": dataset.split}
-    figures = json.dumps(as_json(found, findings, **origin), indent=2) + "\n"
+    origin = {"checkpoint": predictor.origin, "data": card.name, "split": split}
+    figures = json.dumps(as_json(evaluation, results, **origin), indent=2) + "\n"
     if arguments.json:
         write_file(arguments.json, figures)
     if arguments.report:
-        page = write_report(arguments.report, found, findings, subject, figures)
+        page = write_report(arguments.report, evaluation, results, target, figures)
         console.print(f"report: {page}")
     return 0
 

@@ -11,22 +11,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TaskID
+from rich.progress import MofNCompleteColumn, Progress
 
 from segkit.cli import add_device, add_inference, make_parser, read_inference, run_tool
-from segkit.errors import UserError
-
-if TYPE_CHECKING:
-    from segkit.data.images import Pixels
-    from segkit.inference import Predictor
-    from segkit.inference.inputs import Source
-    from segkit.inference.outputs import Writer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,38 +59,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Predict all; 1 if a file had to be skipped."""
+    """Predict all files; return 1 if one was skipped."""
     # these take seconds to import
     from segkit.inference import Predictor
-    from segkit.inference.inputs import find_sources, read_ahead, read_sources
-    from segkit.inference.outputs import Unwritable, Wanted, Writer, check_targets
+    from segkit.inference.inputs import find_sources
+    from segkit.inference.job import PredictionJob
+    from segkit.inference.outputs import Outputs, check_outputs
 
-    wanted = Wanted(arguments.overlay, arguments.color, arguments.probabilities)
+    outputs = Outputs(arguments.overlay, arguments.color, arguments.probabilities)
     sources = find_sources(arguments.inputs, arguments.out)
-    check_targets(sources, arguments.out, wanted)
+    check_outputs(sources, arguments.out, outputs)
     predictor = Predictor.load(arguments.checkpoint, arguments.device, **read_inference(arguments))
-    assert predictor.card is not None
-    writer = Writer(arguments.out, predictor.card, wanted)
-    writer.begin()
 
     console = Console(highlight=False, soft_wrap=True, emoji=False)
-    console.print(f"{predictor.origin}; {predictor.hardware}", markup=False)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    job = Job(predictor, writer, bar, bar.add_task("predicting", total=len(sources)))
-    start = time.perf_counter()
-    skipped = 0
-    with bar:
-        for source, content in read_ahead(read_sources(sources, predictor)):
-            try:
-                job.run(source, content)
-            except Unwritable:
-                raise
-            except UserError as error:
-                skipped += 1
-                print("skipped " + " ".join(str(error).splitlines()), file=sys.stderr)
-            bar.advance(job.task)
+    task = bar.add_task("predicting", total=len(sources))
 
+    def advance(done: int, more: int) -> None:
+        bar.update(task, total=(bar.tasks[task].total or 0) + more, advance=done)
+
+    job = PredictionJob(
+        predictor,
+        arguments.out,
+        outputs,
+        on_progress=advance,
+        on_skip=lambda sentence: print(f"skipped {sentence}", file=sys.stderr),
+        log=lambda line: console.print(line, markup=False),
+    )
+    console.print(f"{predictor.origin}; {predictor.hardware}", markup=False)
+    start = time.perf_counter()
+    with bar:
+        job.run(sources)
     seconds = time.perf_counter() - start
     rate = job.done / seconds
     console.print(
@@ -107,74 +98,9 @@ def predict(arguments: argparse.Namespace) -> int:
         f"{rate:.{1 if rate >= 0.1 else 4}f} images/s: {arguments.out}",
         markup=False,
     )
-    if skipped:
-        print(f"{skipped} of {len(sources)} files skipped", file=sys.stderr)
-    return 1 if skipped else 0
-
-
-class Job:
-    """Predicts one file after another, and counts.
-
-    Args:
-        predictor: to predict with.
-        writer: to write with.
-        bar: to advance by a video's frames.
-        task: of the bar.
-    """
-
-    def __init__(self, predictor: Predictor, writer: Writer, bar: Progress, task: TaskID) -> None:
-        self.predictor = predictor
-        self.writer = writer
-        self.bar = bar
-        self.task = task
-        self.done = 0  # images and frames
-        self.told = False  # what tiles cost
-
-    def run(self, source: Source, content: Pixels | UserError | None) -> None:
-        """Predict a file: an image as read, or a video.
-
-        Raises:
-            UserError: it cannot be read, or is not what the network takes.
-            Unwritable: a result cannot be written.
-        """
-        from segkit.inference.video import Video, predict_video
-
-        if isinstance(content, UserError):
-            raise content
-        with _enough_memory(source.path, self.predictor):
-            if content is not None:
-                self._tell_overhead(content)
-                wanted = self.writer.wanted.probabilities
-                prediction = self.predictor(content, probabilities=wanted)
-                self.writer.write(source.stem, content, prediction)
-                self.done += 1
-                return
-            video = Video(source.path)
-            total = self.bar.tasks[self.task].total or 0
-            self.bar.update(self.task, total=total + video.length)
-            for frame in predict_video(video, source.stem, self.predictor, self.writer):
-                self._tell_overhead(frame)
-                self.done += 1
-                self.bar.advance(self.task)
-
-    def _tell_overhead(self, pixels: Pixels) -> None:
-        """Say once what cutting costs."""
-        cost = None if self.told else self.predictor.overhead(pixels)
-        if cost:
-            self.told = True
-            self.bar.console.print(cost, markup=False)
-
-
-@contextmanager
-def _enough_memory(path: Path, predictor: Predictor) -> Iterator[None]:
-    """Turn a lack of memory into a sentence."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise
-        remedy = "a smaller --tile" if predictor.tiles else "--tile 512"
-        raise UserError(f"{path}: needs more memory than there is; use {remedy}") from error
+    if job.skipped:
+        print(f"{job.skipped} of {len(sources)} files skipped", file=sys.stderr)
+    return 1 if job.skipped else 0
 
 
 if __name__ == "__main__":

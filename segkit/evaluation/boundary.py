@@ -1,7 +1,7 @@
-"""How good a prediction is along the boundaries, where decoders differ most.
+"""Counts along the boundaries, where decoders differ most.
 
-All is counted per image in whole numbers, so that sums over images, processes and bootstrap
-samples are exact; the scores are read off a stack of such counts.
+Everything is counted per image in whole numbers, so that sums over images, processes and bootstrap
+samples are exact; the scores follow from a stack of such counts.
 
 - *Boundary F1*: share of the predicted contour of a class that lies within a tolerance of its true
   contour (precision) and the reverse (recall), in Euclidean distance. The contour of a class are
@@ -19,9 +19,9 @@ drop most of them. Hence two kinds of void:
 - a *seam* is nowhere deeper than the tolerance of Boundary F1 (depth: distance to the nearest
   labelled pixel). Its pixels take the class of the nearest labelled pixel, so that its middle is
   the contour;
-- *wide void*, what is deeper than that and the void around it, is unknown: neither truth nor
-  prediction has a class there, and to border on it makes no contour. Nothing that is predicted
-  there changes any count.
+- *wide void*, deeper parts and the void around them, is unknown: neither target nor
+  prediction has a class there, and to border on it makes no contour. No prediction there changes
+  any count.
 
 No pixel of either kind counts in Boundary IoU or in the trimaps.
 """
@@ -35,7 +35,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.labels import IGNORE_INDEX
+from segkit.labels import IGNORE_INDEX
 
 BOUNDARY_TOLERANCE = 0.0075  # of Boundary F1, as a share of the image diagonal
 BOUNDARY_IOU_WIDTH = 0.02  # of the band of Boundary IoU, as a share of the image diagonal
@@ -51,13 +51,13 @@ Counts = NDArray[np.int64]
 
 
 class BoundaryCounts(NamedTuple):
-    """What one image adds to the boundary scores, in pixels.
+    """Pixel counts of one image for the boundary scores.
 
     Args:
         f1: predicted contour near the true one, predicted contour, true contour near the
             predicted one, true contour; `(num_classes, 4)`.
         iou: intersection and union of the bands along the contours; `(num_classes, 2)`.
-        trimap: hits, truth and prediction within each of `TRIMAP_RADII` of the true contours, each
+        trimap: hits, target and prediction within each of `TRIMAP_RADII` of the true contours, each
             radius including the smaller ones; `(20, num_classes, 3)`.
     """
 
@@ -68,57 +68,44 @@ class BoundaryCounts(NamedTuple):
 
 def boundary_counts(
     prediction: Labels,
-    truth: Labels,
+    target: Labels,
     num_classes: int,
     tolerance: float = BOUNDARY_TOLERANCE,
     width: float = BOUNDARY_IOU_WIDTH,
 ) -> BoundaryCounts:
-    """Count what the boundary scores of one image are made of.
+    """Count the pixels that the boundary scores of one image are computed from.
 
     Args:
         prediction: class indices, without void.
-        truth: class indices, void as `IGNORE_INDEX`.
+        target: class indices, void as `IGNORE_INDEX`.
         num_classes: number of classes.
         tolerance: how far apart contours still match, and how deep a void seam may be, as a share
             of the image diagonal.
         width: of the bands of Boundary IoU, as a share of the image diagonal.
 
     Shape: `(H, W)` each.
-
-    Raises:
-        ValueError: the sizes differ, or a class index is out of range.
     """
-    _check(prediction, truth, num_classes)
-    reach = tolerance * math.hypot(*truth.shape) + _ROUNDING
-    filled, wide = fill_void(truth, reach)
+    _check(prediction, target, num_classes)
+    reach = tolerance * math.hypot(*target.shape) + _ROUNDING
+    filled, wide = fill_void(target, reach)
     seen = prediction.copy()
     seen[wide] = IGNORE_INDEX
-    labelled = truth != IGNORE_INDEX
+    labelled = target != IGNORE_INDEX
     true_contour, predicted_contour = _contour(filled), _contour(seen)
+    predicted_classes = np.where(predicted_contour, seen, IGNORE_INDEX)
+    true_classes = np.where(true_contour, filled, IGNORE_INDEX)
     return BoundaryCounts(
-        f1=_f1_counts(
-            np.where(predicted_contour, seen, IGNORE_INDEX),
-            np.where(true_contour, filled, IGNORE_INDEX),
-            num_classes,
-            reach,
-        ),
+        f1=_f1_counts(predicted_classes, true_classes, num_classes, reach),
         iou=_iou_counts(seen, filled, labelled, num_classes, width),
-        trimap=_trimap_counts(prediction, truth, labelled, true_contour, num_classes),
+        trimap=_trimap_counts(prediction, target, labelled, true_contour, num_classes),
     )
 
 
-def fill_void(truth: Labels, reach: float) -> tuple[Labels, Mask]:
-    """Fill the seams of void with the nearest classes; wide void stays, and is given as a mask too.
-
-    Args:
-        truth: class indices, void as `IGNORE_INDEX`.
-        reach: how deep a seam may be, in pixels.
-
-    Shape: `(H, W)`, each.
-    """
-    void = truth == IGNORE_INDEX
+def fill_void(target: Labels, reach: float) -> tuple[Labels, Mask]:
+    """Fill seams of void, at most `reach` deep, with the nearest classes; also mark wide void."""
+    void = target == IGNORE_INDEX
     if void.all() or not void.any():  # nothing to fill from, or to fill
-        return truth, void
+        return target, void
     wide = np.zeros_like(void)
     deep = ~_near(~void, reach)
     if deep.any():  # its void extends to the labelled pixels; sqrt 2 is for right-angled corners
@@ -128,44 +115,41 @@ def fill_void(truth: Labels, reach: float) -> tuple[Labels, Mask]:
         void.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
     class_of = np.zeros(nearest.max() + 1, np.uint8)
-    class_of[nearest[~void]] = truth[~void]
+    class_of[nearest[~void]] = target[~void]
     seam = void & ~wide
-    filled = truth.copy()
+    filled = target.copy()
     filled[seam] = class_of[nearest[seam]]
     return filled, wide
 
 
-def _check(prediction: Labels, truth: Labels, num_classes: int) -> None:
-    if prediction.ndim != 2 or prediction.shape != truth.shape or prediction.size == 0:
+def _check(prediction: Labels, target: Labels, num_classes: int) -> None:
+    if prediction.ndim != 2 or prediction.shape != target.shape or prediction.size == 0:
         raise ValueError(
-            f"prediction is {prediction.shape} and truth {truth.shape}; both must be (H, W), "
+            f"prediction is {prediction.shape} and target {target.shape}; both must be (H, W), "
             "of the same size and not empty"
         )
-    for name, labels in (("prediction", prediction), ("truth", truth)):
+    for name, labels in (("prediction", prediction), ("target", target)):
         if labels.dtype != np.uint8:
-            raise ValueError(f"{name} is {labels.dtype}; give class indices as uint8")
+            raise ValueError(f"{name} is {labels.dtype}; pass class indices as uint8")
     if prediction.max() >= num_classes:
         raise ValueError(f"prediction has class {prediction.max()} of {num_classes} classes")
-    stray = truth[(truth >= num_classes) & (truth != IGNORE_INDEX)]
+    stray = target[(target >= num_classes) & (target != IGNORE_INDEX)]
     if stray.size:
-        raise ValueError(f"truth has class {stray.max()} of {num_classes} classes")
+        raise ValueError(f"target has class {stray.max()} of {num_classes} classes")
 
 
-def _near(target: Mask, reach: float) -> Mask:
+def _near(mask: Mask, reach: float) -> Mask:
     """Mark the pixels within a Euclidean distance of a mask that is not empty."""
     if reach > _DISK_LIMIT:
-        return _distance(target) <= reach
+        return _distance(mask) <= reach
     offsets = np.arange(-int(reach), int(reach) + 1)
     disk = (offsets[:, None] ** 2 + offsets**2 <= reach**2).astype(np.uint8)
-    near: Mask = cv2.dilate(target.view(np.uint8), disk).view(np.bool_)
-    return near
+    return cv2.dilate(mask.view(np.uint8), disk).view(np.bool_)
 
 
-def _distance(target: Mask) -> NDArray[np.float32]:
-    """Give every pixel's Euclidean distance to the nearest pixel of a mask that is not empty."""
-    away = (~target).view(np.uint8)
-    distance: NDArray[np.float32] = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return distance
+def _distance(mask: Mask) -> NDArray[np.float32]:
+    """Return every pixel's Euclidean distance to the nearest pixel of a mask that is not empty."""
+    return cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 
 def _contour(labels: Labels) -> Mask:
@@ -173,8 +157,7 @@ def _contour(labels: Labels) -> Mask:
     unknown = labels == IGNORE_INDEX
     largest = cv2.dilate(np.where(unknown, np.uint8(0), labels), _CROSS)
     smallest = cv2.erode(labels, _CROSS)  # IGNORE_INDEX is the largest number: never smaller
-    contour: Mask = (largest != smallest) & ~unknown
-    return contour
+    return (largest != smallest) & ~unknown
 
 
 def _band(labels: Labels, depth: int) -> Mask:
@@ -186,8 +169,7 @@ def _band(labels: Labels, depth: int) -> Mask:
     known = np.where(labels == IGNORE_INDEX, np.uint8(0), labels)
     outside = IGNORE_INDEX  # of the image: larger than any class
     largest = cv2.dilate(known, square, borderType=cv2.BORDER_CONSTANT, borderValue=outside)
-    band: Mask = largest != cv2.erode(labels, square)
-    return band
+    return largest != cv2.erode(labels, square)
 
 
 def _f1_counts(
@@ -211,16 +193,16 @@ def _iou_counts(
     seen: Labels, filled: Labels, labelled: Mask, num_classes: int, width: float
 ) -> Counts:
     depth = max(1, round(width * math.hypot(*filled.shape)))
-    in_truth = labelled & _band(filled, depth)
+    in_target = labelled & _band(filled, depth)
     in_prediction = labelled & _band(seen, depth)
-    intersection = _histogram(filled[in_truth & in_prediction & (filled == seen)], num_classes)
-    true = _histogram(filled[in_truth], num_classes)
+    intersection = _histogram(filled[in_target & in_prediction & (filled == seen)], num_classes)
+    true = _histogram(filled[in_target], num_classes)
     predicted = _histogram(seen[in_prediction], num_classes)
     return np.stack([intersection, true + predicted - intersection], axis=-1)
 
 
 def _trimap_counts(
-    prediction: Labels, truth: Labels, labelled: Mask, contour: Mask, num_classes: int
+    prediction: Labels, target: Labels, labelled: Mask, contour: Mask, num_classes: int
 ) -> Counts:
     """Count per radius; pixels of the contour itself, on both its sides, are at distance 0."""
     radii = len(TRIMAP_RADII)
@@ -229,7 +211,7 @@ def _trimap_counts(
     distance = _distance(contour) - np.float32(_ROUNDING)
     near = labelled & (distance <= TRIMAP_RADII[-1])
     ring = np.searchsorted(TRIMAP_RADII, distance[near])  # the smallest radius that includes it
-    true, predicted = truth[near], prediction[near]
+    true, predicted = target[near], prediction[near]
     hit = true == predicted
     rings = [
         _histogram(ring[chosen] * num_classes + classes[chosen], radii * num_classes)

@@ -1,4 +1,4 @@
-"""The boundary scores, read off a stack of the images' counts."""
+"""Boundary scores from the stacked counts of the images."""
 
 from __future__ import annotations
 
@@ -6,26 +6,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from segkit.evaluation.boundary import Counts
-from segkit.evaluation.metrics import Shares, nanmean
+from segkit.evaluation.scores import Shares, nanmean
 
 
 def boundary_f1(counts: Counts) -> Shares:
-    """Give the boundary F1 of each class in each image.
+    """Return the boundary F1 of each class in each image.
 
-    0 where only one of truth and prediction has a contour of the class, nan where neither has.
+    0 where only one of target and prediction has a contour of the class, nan where neither has.
 
     Shape: `(N, num_classes, 4)` to `(N, num_classes)`.
     """
-    near_truth, predicted, near_prediction, true = np.moveaxis(np.asarray(counts), -1, 0)
-    precision, recall = _ratio(near_truth, predicted), _ratio(near_prediction, true)
+    near_target, predicted, near_prediction, true = np.moveaxis(np.asarray(counts), -1, 0)
+    precision, recall = _ratio(near_target, predicted), _ratio(near_prediction, true)
     f1 = _ratio(2 * precision * recall, precision + recall)
     return np.where((predicted > 0) | (true > 0), np.nan_to_num(f1), np.nan)
 
 
 def mean_boundary_f1(f1: Shares) -> float:
     """Average over the classes of each image, then over images; nan if no image has a contour.
-
-    Classes and images without a contour are left out.
 
     Shape: `(N, num_classes)`.
     """
@@ -41,7 +39,7 @@ def class_boundary_f1(f1: Shares) -> Shares:
 
 
 def boundary_iou(counts: Counts) -> Shares:
-    """Give the boundary IoU of each class over the whole set, nan for one in no image.
+    """Return the boundary IoU of each class over the whole set; nan for a class in no image.
 
     Shape: `(N, num_classes, 2)` to `(num_classes,)`.
     """
@@ -49,17 +47,14 @@ def boundary_iou(counts: Counts) -> Shares:
 
 
 def band_iou(sums: NDArray[np.number]) -> Shares:
-    """Divide intersections by unions that are summed over images already.
-
-    Shape: `(..., num_classes, 2)` to `(..., num_classes)`.
-    """
+    """Divide intersections by unions, `(..., num_classes, 2)`, that are summed over images."""
     return _ratio(sums[..., 0], sums[..., 1])
 
 
 def trimap_miou(counts: Counts) -> Shares:
-    """Give the mIoU over the whole set within each of `TRIMAP_RADII` of the true contours.
+    """Return the mIoU over the whole set within each of `TRIMAP_RADII` of the true contours.
 
-    The mean is over classes in truth or prediction there; nan if there are none.
+    The mean is over classes in target or prediction there; nan if there are none.
 
     Shape: `(N, 20, num_classes, 3)` to `(20,)`.
     """

@@ -1,4 +1,4 @@
-"""Whether the network knows what it does not know: confidence against accuracy."""
+"""Calibration: confidence against accuracy."""
 
 from __future__ import annotations
 
@@ -9,52 +9,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segkit.evaluation.metrics import Shares
+from segkit.evaluation.scores import Shares
 
 BINS = 15
 
 
 def calibration_counts(confidence: Tensor, right: Tensor) -> NDArray[np.float64]:
-    """Sort pixels into bins of confidence; gives their number, the hits, the sum of confidence.
-
-    Args:
-        confidence: the probability of the predicted class.
-        right: whether it is the true one.
+    """Sort pixels into bins of confidence: number of pixels, hits and sum of confidence of each.
 
     Shape: both `(pixels,)`, to `(BINS, 3)`.
     """
     bins = (confidence * BINS).long().clamp_(max=BINS - 1)
-    return torch.stack(
-        [
-            torch.bincount(bins, minlength=BINS).double(),
-            torch.bincount(bins, right.double(), BINS),
-            torch.bincount(bins, confidence.double(), BINS),
-        ],
-        -1,
-    ).numpy()
+    weights = torch.ones_like(confidence), right, confidence
+    return torch.stack([torch.bincount(bins, w.double(), BINS) for w in weights], -1).numpy()
 
 
 class Calibration(NamedTuple):
-    """What the bins say, as shares of one; nan for empty bins.
+    """Calibration as shares of one; nan for empty bins."""
 
-    Args:
-        error: expected calibration error: |accuracy - confidence|, mean over the pixels.
-        accuracy: per bin.
-        confidence: per bin, mean.
-        share: per bin, of all pixels.
-    """
-
-    error: float
-    accuracy: Shares
-    confidence: Shares
-    share: Shares
+    error: float  # expected calibration error: |accuracy - confidence|, mean over the pixels
+    accuracy: Shares  # per bin
+    confidence: Shares  # per bin, mean
+    share: Shares  # per bin, of all pixels
 
 
 def calibration(counts: NDArray[np.float64]) -> Calibration:
-    """Read the calibration off the bins (Naeini et al. 2015; Guo et al. 2017).
-
-    Shape: `(BINS, 3)`.
-    """
+    """Compute the calibration from the bins (Naeini et al. 2015; Guo et al. 2017)."""
     pixels, hits, sums = counts.T
     with np.errstate(invalid="ignore", divide="ignore"):
         accuracy, confidence, share = hits / pixels, sums / pixels, pixels / pixels.sum()

@@ -7,17 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from segkit.evaluation.metrics import class_counts, figures, nanmean
+from segkit.evaluation.scores import class_counts, nanmean, scores_of_counts
 
 
 class Convention(NamedTuple):
-    """The number under one rule.
-
-    Args:
-        rule: in words.
-        used_by: toolkits.
-        value: share of one.
-    """
+    """A rule in words, the toolkits that use it, and the mIoU under it as a share of one."""
 
     rule: str
     used_by: str
@@ -25,20 +19,17 @@ class Convention(NamedTuple):
 
 
 def conventions(matrices: Tensor) -> list[Convention]:
-    """Compute what is called mIoU elsewhere.
+    """Compute what other toolkits call mIoU.
 
-    Args:
-        matrices: of each image, rows truth and then void, columns prediction.
-
-    Shape: `(N, num_classes + 1, num_classes)`.
+    Shape: `(N, num_classes + 1, num_classes)`, rows target and then void.
     """
-    judged, void = matrices[:, :-1].long(), matrices[:, -1].long()
-    each = class_counts(judged)  # (N, C, 3)
+    labelled, void = matrices[:, :-1].long(), matrices[:, -1].long()
+    each = class_counts(labelled)  # (N, C, 3)
     counts = each.sum(0)
-    hits, truth, predicted = counts.T
-    union = truth + predicted - hits
-    iou = figures(counts).iou
-    false_alarms_free = np.where(truth > 0, iou, np.nan)
+    hits, target, predicted = counts.T
+    union = target + predicted - hits
+    scores = scores_of_counts(counts)
+    in_target = np.where(target > 0, scores.iou, np.nan)
     with np.errstate(invalid="ignore"):
         micro = hits.sum() / union.sum()
         # void has no prediction of its own, so all of it is missed, and taken for something else
@@ -47,22 +38,22 @@ def conventions(matrices: Tensor) -> list[Convention]:
         Convention(
             "whole set, mean over the classes in truth or prediction",
             "segkit, FCN's score.py, pytorch-fcn, mmsegmentation",
-            float(figures(counts).miou),
+            scores.miou,
         ),
         Convention(
             "whole set, absent classes count as 0",
             "SegNet's script",
-            float(np.nan_to_num(iou).mean()),
+            float(np.nan_to_num(scores.iou).mean()),
         ),
         Convention(
             "whole set, mean over the classes in the truth",
             "ultralytics",
-            float(nanmean(false_alarms_free)),
+            float(nanmean(in_target)),
         ),
         Convention(
             "per image, then mean over images; void dropped",
             "torchmetrics' MeanIoU",
-            float(nanmean(figures(each).miou)),
+            float(nanmean(scores_of_counts(each).miou)),
         ),
         Convention(
             "micro: hits and unions summed over the classes",

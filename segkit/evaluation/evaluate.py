@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,24 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from segkit.data.labels import IGNORE_INDEX
-from segkit.data.loader import Loader, batches, worker_errors
+from segkit.data.dataset import as_sample
+from segkit.data.loader import as_batch
+from segkit.distributed import SINGLE, Processes
+from segkit.errors import UserError
 from segkit.evaluation.boundary import BoundaryCounts, boundary_counts
 from segkit.evaluation.calibration import calibration_counts
-from segkit.evaluation.metrics import Scores, scores_of
+from segkit.evaluation.scores import Scores, scores_of
 from segkit.inference import Prediction, Predictor
-from segkit.processes import ALONE, Processes
+from segkit.labels import IGNORE_INDEX
 
 
 class ImageCounts(NamedTuple):
-    """What is counted of an image.
-
-    Args:
-        name: of its files.
-        matrix: rows truth and then void, columns prediction, `(num_classes + 1, num_classes)`.
-        boundary: unless it was not asked for.
-        calibration: unless it was not asked for.
-    """
+    """Counts of one image; see `Evaluation`."""
 
     name: str
     matrix: Tensor
@@ -41,11 +36,10 @@ class ImageCounts(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found; images are in the order of their names.
+    """Counts of all images, in the order of their names.
 
     Args:
-        names: of the images.
-        matrices: of each, rows truth and then void, columns prediction, int32
+        matrices: of each, rows target and then void, columns prediction, int32
             `(N, num_classes + 1, num_classes)`.
         seconds: of wall time, loading included.
         boundary: of each image, arrays `(N, ...)`; None unless asked for.
@@ -60,95 +54,88 @@ class Evaluation:
 
     @cached_property
     def matrix(self) -> Tensor:
-        """Pixel counts of the split, int64, rows truth, columns prediction."""
+        """Confusion matrix of the split, int64, rows target, columns prediction."""
         return self.matrices[:, :-1].sum(0, dtype=torch.int64)
 
     @cached_property
     def scores(self) -> Scores:
-        """Read off the matrix."""
+        """Scores of the split."""
         return scores_of(self.matrix)
 
 
 def evaluate(
     predictor: Predictor,
-    loader: Loader,
+    loader: Iterable[Any],
     num_classes: int,
     on_image: Callable[[], None] = lambda: None,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE,
     *,
     boundaries: bool = False,
     calibration: bool = False,
 ) -> Evaluation:
-    """Predict every image of a loader at its own size and compare with the truth.
+    """Predict every image of a loader at its own size and compare it with its target.
 
     Images go through the network one at a time, as they do in prediction: convolutions may round
-    otherwise in a batch of another size, and no figure shall depend on that.
+    differently in a batch of another size, and no score shall depend on that.
 
     Args:
-        predictor: see its class.
-        loader: of the split.
+        predictor: of the model. Build it with `normalize=None` for images that the data set
+            has already normalised.
+        loader: yields batches of images `(N, C, H, W)`, targets `(N, H, W)` and, if they have any,
+            names; without names, images are numbered.
         num_classes: of the model.
         on_image: called after each image.
-        processes: whose loaders each have a part of the split; all get the whole result.
+        processes: each has a loader of its own part of the split; all get the whole result.
         boundaries: also count at the boundaries between classes.
         calibration: also compare confidence with accuracy.
     """
     start = time.perf_counter()
     found: list[ImageCounts] = []
-    with worker_errors():
-        for groups in batches(loader):
-            for batch in groups:
-                for image, truth, name in zip(*batch, strict=True):
-                    pixels = image.permute(1, 2, 0).numpy()
-                    prediction = predictor.segment(pixels, confidence=calibration)
-                    found.append(count(name, prediction, truth, num_classes, boundaries))
-                    on_image()
-    parts = [part for parts in processes.gather(found) for part in parts]
+    for item in loader:
+        for image, target, name in zip(*as_batch(item, len(found)), strict=True):
+            prediction = predictor.segment(image, confidence=calibration)
+            found.append(count(name, prediction, target, num_classes, boundaries))
+            on_image()
+    parts = [part for parts in processes.all_gather(found) for part in parts]
+    if not parts:
+        raise UserError("there is no image to evaluate: the loader yields no batch")
     parts.sort(key=lambda part: part.name)
+    edges = [part.boundary for part in parts if part.boundary is not None]
+    bins = [part.calibration for part in parts if part.calibration is not None]
     return Evaluation(
         tuple(part.name for part in parts),
         torch.stack([part.matrix for part in parts]),
         time.perf_counter() - start,
-        _stack([part.boundary for part in parts if part.boundary is not None]),
-        _sum([part.calibration for part in parts if part.calibration is not None]),
+        BoundaryCounts(*map(np.stack, zip(*edges, strict=True))) if edges else None,
+        np.sum(bins, axis=0) if bins else None,
     )
 
 
+def predict_samples(
+    predictor: Predictor, dataset: Any, indices: Iterable[int]
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Predict samples of a data set; yield image `(C, H, W)`, target and prediction `(H, W)`."""
+    for index in indices:
+        image, target, _ = as_sample(dataset[index], index)
+        yield image, target, predictor.segment(image).mask.cpu()
+
+
 def count(
-    name: str, prediction: Prediction, truth: Tensor, num_classes: int, boundaries: bool = False
+    name: str, prediction: Prediction, target: Tensor, num_classes: int, boundaries: bool = False
 ) -> ImageCounts:
-    """Compare a prediction with the truth.
-
-    Args:
-        name: of the image.
-        prediction: with confidence, if calibration is to be counted.
-        truth: class indices, void as `IGNORE_INDEX`.
-        num_classes: of the model.
-        boundaries: also count at the boundaries between classes.
-
-    Shape: truth `(H, W)`.
-    """
+    """Compare a prediction with its target; if it has a confidence, also count calibration."""
     mask = prediction.mask
-    target = truth.to(mask.device)
-    labelled = torch.where(target == IGNORE_INDEX, num_classes, target.long())
-    matrix = multiclass_confusion_matrix(
-        mask.long(), labelled, num_classes + 1, validate_args=False
-    )[:, :-1]
+    there = target.to(mask.device)
+    rows = torch.where(there == IGNORE_INDEX, num_classes, there.long())
+    matrix = multiclass_confusion_matrix(mask.long(), rows, num_classes + 1, validate_args=False)
     bins = None
     if prediction.confidence is not None:
-        judged = target != IGNORE_INDEX
-        right = mask[judged] == target[judged]
+        labelled = there != IGNORE_INDEX
+        hits = mask[labelled] == there[labelled]
         # on the CPU, whose sums of fractions are the same each time
-        bins = calibration_counts(prediction.confidence[judged].cpu(), right.cpu())
+        bins = calibration_counts(prediction.confidence[labelled].cpu(), hits.cpu())
     at_boundaries = None
     if boundaries:
-        at_boundaries = boundary_counts(mask.cpu().numpy(), truth.numpy(), num_classes)
-    return ImageCounts(name, matrix.int().cpu(), at_boundaries, bins)
-
-
-def _stack(counts: list[BoundaryCounts]) -> BoundaryCounts | None:
-    return BoundaryCounts(*map(np.stack, zip(*counts, strict=True))) if counts else None
-
-
-def _sum(counts: list[NDArray[np.float64]]) -> NDArray[np.float64] | None:
-    return np.sum(counts, axis=0) if counts else None
+        labels = target.to(torch.uint8).cpu().numpy()
+        at_boundaries = boundary_counts(mask.cpu().numpy(), labels, num_classes)
+    return ImageCounts(name, matrix[:, :-1].int().cpu(), at_boundaries, bins)

@@ -2,8 +2,8 @@
 
 Neighbouring frames of a video are nearly the same image, so drawing single frames would promise too
 much; blocks of consecutive frames are drawn instead (Künsch 1989), which go on at the beginning of
-a sequence where its end is reached (Politis and Romano 1992). An interval tells how much a figure
-would vary over other images of the same kind, and nothing of other scenes or other trainings.
+a sequence where its end is reached (Politis and Romano 1992). An interval shows how much a score
+would vary over other images of the same kind, and says nothing of other scenes or other trainings.
 """
 
 from __future__ import annotations
@@ -15,35 +15,27 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.card import Card
-from segkit.evaluation.metrics import Shares
+from segkit.evaluation.scores import Shares
 
 SAMPLES = 2000
-BLOCK = 10  # frames, where the card names sequences and the user no length
+BLOCK = 10  # frames, of images that form sequences
 LEVEL = 0.95
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """How often each image is drawn in each bootstrap sample.
+    """How often each image is drawn in each bootstrap sample."""
 
-    Args:
-        draws: `(samples, images)`.
-        block: images drawn together.
-    """
-
-    draws: NDArray[np.float64]
-    block: int
+    draws: NDArray[np.float64]  # `(samples, images)`
+    block: int  # images drawn together
 
     def interval(self, values: Shares) -> Interval | None:
-        """Give the middle 95 % of a figure's bootstrap values; None for fewer than two blocks."""
-        if self.draws.shape[1] < 2 * self.block:
-            return None
-        return percentiles(values)
+        """Return the middle 95 % of bootstrap values; None for fewer than two blocks of images."""
+        return None if self.draws.shape[1] < 2 * self.block else percentiles(values)
 
     def of_sums(self, counts: NDArray[np.number], statistic: Callable[[Shares], Shares]) -> Shares:
-        """Give a statistic of counts that are summed over the images, for each sample.
+        """Compute a statistic of counts that are summed over the images, for each bootstrap sample.
 
         Shape: counts `(images, ...)`; the statistic takes `(samples, ...)`.
         """
@@ -51,42 +43,39 @@ class Resampling:
         return statistic((self.draws @ flat).reshape(len(self.draws), *counts.shape[1:]))
 
     def of_means(self, values: Shares) -> Shares:
-        """Give a mean over images for each sample; an image without a value is left out.
+        """Average over the images of each bootstrap sample, except those whose value is nan.
 
         Shape: values `(images,)`.
         """
         there = ~np.isnan(values)
         with np.errstate(invalid="ignore"):
-            means: Shares = (self.draws @ np.where(there, values, 0)) / (self.draws @ there)
-        return means
+            return (self.draws @ np.where(there, values, 0)) / (self.draws @ there)
 
 
 def percentiles(values: Shares) -> Interval:
-    """Give the middle 95 % of values; nan if there are none."""
+    """Return the middle 95 % of the values that are not nan; nan if there are none."""
     there = values[~np.isnan(values)]
-    if not there.size:
-        return float("nan"), float("nan")
     tail = 100 * (1 - LEVEL) / 2
-    low, high = np.percentile(there, [tail, 100 - tail])
+    low, high = np.percentile(there, [tail, 100 - tail]) if there.size else (np.nan, np.nan)
     return float(low), float(high)
 
 
 def resample(
-    names: Sequence[str], card: Card, block: int | None = None, seed: int = 0
+    names: Sequence[str], sequences: str | None = None, block: int | None = None, seed: int = 0
 ) -> Resampling:
     """Draw bootstrap samples of images in blocks.
 
     Args:
         names: of the images, sorted.
-        card: may name sequences of consecutive frames.
-        block: frames in a block; None: `BLOCK` where the card names sequences, else 1.
+        sequences: pattern whose group captures what the names of a sequence's frames share; None:
+            the images form no sequences.
+        block: frames in a block; None: `BLOCK` for sequences, else 1.
         seed: of the draws.
     """
     if block is None:
-        block = BLOCK if card.sequences else 1
-    groups = sequences(names, card)
+        block = BLOCK if sequences else 1
     follower = np.arange(len(names))  # each frame's next one, around the end of its sequence
-    for group in groups:
+    for group in group_sequences(names, sequences):
         follower[group] = np.roll(group, -1)
     generator = np.random.default_rng(seed)
     draws = np.zeros((SAMPLES, len(names)))
@@ -100,12 +89,12 @@ def resample(
     return Resampling(draws, block)
 
 
-def sequences(names: Sequence[str], card: Card) -> list[NDArray[np.int64]]:
-    """Group images into sequences: those whose names agree in what the card's pattern captures."""
-    if card.sequences is None:
+def group_sequences(names: Sequence[str], pattern: str | None) -> list[NDArray[np.int64]]:
+    """Group images, by index, whose names agree in what the pattern's group captures."""
+    if pattern is None:
         return [np.arange(len(names))]
     groups: dict[str, list[int]] = {}
     for index, name in enumerate(names):
-        match = re.search(card.sequences, name)
+        match = re.search(pattern, name)
         groups.setdefault(match.group(1) if match else name, []).append(index)
     return [np.array(group) for group in groups.values()]

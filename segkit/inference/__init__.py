@@ -2,6 +2,7 @@
 
 from segkit.inference.prediction import Prediction
 from segkit.inference.predictor import Predictor
+from segkit.inference.preprocess import Preprocess
 from segkit.inference.tiles import Tiles
 
-__all__ = ["Prediction", "Predictor", "Tiles"]
+__all__ = ["Prediction", "Predictor", "Preprocess", "Tiles"]

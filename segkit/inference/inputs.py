@@ -1,4 +1,4 @@
-"""Finding the images and videos a user means, and reading them as training does."""
+"""Find the images and videos that a user names, and read them as training does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import tifffile
 from segkit.data.images import Pixels, read_image
 from segkit.data.raster import ORIENTATION, SUFFIXES, TIFF_SUFFIXES
 from segkit.errors import UserError
-from segkit.inference.predictor import Predictor
+from segkit.inference.preprocess import Preprocess
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 MAGIC = "*?["  # makes a path a glob
@@ -24,41 +24,30 @@ T = TypeVar("T")
 
 
 class Source(NamedTuple):
-    """A file to predict.
-
-    Args:
-        path: of the file.
-        stem: of its results, below their folder: the name without suffix, and for a file found in
-            a folder the subfolders on the way to it.
-    """
+    """A file to predict, and the stem of its results with the subfolders it was found in."""
 
     path: Path
     stem: Path
 
     @property
     def is_video(self) -> bool:
-        """Whether it holds more than one picture."""
+        """Whether it is a video, by its suffix."""
         return self.path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def find_sources(inputs: Sequence[str], out: Path) -> list[Source]:
-    """Find the files that are meant, each once, in the order given.
+    """Find the files that inputs name, each once, in the order given.
 
     Args:
         inputs: files, folders (all images and videos below) and globs, also with `**`.
-        out: the folder of the results; what lies there is no input, unless named itself.
-
-    Raises:
-        UserError: nothing there for one of the inputs.
+        out: the folder of the results; files in it are inputs only if named themselves.
     """
     found: dict[str, Source] = {}
     for given in inputs:
         sources = _sources_of(given, out)
         if not sources:
-            raise UserError(
-                f"{given}: no image or video there; known are {', '.join(SUFFIXES)} and "
-                f"{', '.join(VIDEO_SUFFIXES)}"
-            )
+            known = f"{', '.join(SUFFIXES)} and {', '.join(VIDEO_SUFFIXES)}"
+            raise UserError(f"{given}: no image or video there; known are {known}")
         for source in sources:
             found.setdefault(os.path.realpath(source.path), source)
     return list(found.values())
@@ -74,12 +63,11 @@ def _sources_of(given: str, out: Path) -> list[Source]:
         raise UserError(f"there is no file or folder {given}")
     base = Path(*takewhile(lambda part: not any(s in part for s in MAGIC), path.parts))
     sources: list[Source] = []
-    for match in sorted(glob.glob(given, recursive=True)):
-        if Path(match).is_dir():
-            # of `**`, folders match as well as all that they hold
-            sources += [] if "**" in given else _below(Path(match), base, out)
-        else:
-            sources += _known([Path(match)], base, out)
+    for match in map(Path, sorted(glob.glob(given, recursive=True))):
+        if not match.is_dir():
+            sources += _known([match], base, out)
+        elif "**" not in given:  # which matches folders as well as their content
+            sources += _below(match, base, out)
     return sources
 
 
@@ -93,7 +81,7 @@ def _below(folder: Path, base: Path, out: Path) -> list[Source]:
 
 
 def _known(paths: Sequence[Path], base: Path, out: Path) -> list[Source]:
-    """Keep what has a known suffix, and leave out the results of an earlier call."""
+    """Keep files with a known suffix, except the results of an earlier call."""
     results, top = out.absolute(), base.absolute()
     skip = results if results != top and results.is_relative_to(top) else None
     return [
@@ -105,63 +93,52 @@ def _known(paths: Sequence[Path], base: Path, out: Path) -> list[Source]:
 
 
 def read_sources(
-    sources: Iterable[Source], predictor: Predictor
+    sources: Iterable[Source], preprocess: Preprocess
 ) -> Iterator[tuple[Source, Pixels | UserError | None]]:
-    """Read images one after another; one that cannot be read gives its error, a video None."""
+    """Yield each source with its pixels, with the error of reading it, or with None (a video)."""
     for source in sources:
         try:
-            yield source, None if source.is_video else read_pixels(source.path, predictor)
+            yield source, None if source.is_video else read_pixels(source.path, preprocess)
         except UserError as error:
             yield source, error
 
 
-def read_pixels(path: Path, predictor: Predictor) -> Pixels:
-    """Read an image as training read its own; map a plain TIFF instead, however large.
-
-    Raises:
-        UserError: not an image, cut short, or other channels or depth than the network takes.
-    """
-    config, card = predictor.config, predictor.card
-    assert config is not None
-    assert card is not None
-    channels = config.model.in_channels
-    if (
-        path.suffix.lower() in TIFF_SUFFIXES
-        and card.image_max is None
-        and not config.data.eval_transforms
-    ):
-        mapped = _mapped(path, channels)
-        if mapped is not None:
-            return mapped
-    return read_image(path, channels, card.image_max)
+def read_pixels(path: Path, preprocess: Preprocess) -> Pixels:
+    """Read an image as training read its own; map a plain TIFF instead, however large."""
+    plain = preprocess.white is None and not preprocess.specs
+    mappable = plain and path.suffix.lower() in TIFF_SUFFIXES
+    mapped = _mapped(path, preprocess.channels) if mappable else None
+    if mapped is not None:
+        return mapped
+    return read_image(path, preprocess.channels, preprocess.white)
 
 
-def _mapped(path: Path, channels: int) -> Pixels | None:
-    """Map a TIFF whose bytes are the pixels `read_image` would give; None where they are not."""
+def _mapped(path: Path, channels: int | None) -> Pixels | None:
+    """Map a TIFF whose bytes are the pixels that `read_image` returns; None for other TIFFs."""
     try:
         with tifffile.TiffFile(path) as file:
             page, series = file.pages.first, file.series[0]
-            axes = "YXS" if channels > 1 else "YX"
+            held = 1 if series.axes == "YX" else series.shape[-1]
             fits = (
-                series.axes == axes
+                series.axes in ("YXS", "YX")
                 and series.dtype == np.uint8
-                and (channels == 1 or series.shape[2] == channels)
+                and channels in (None, held)
                 and page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.MINISBLACK)
                 and (ORIENTATION not in page.tags or page.tags[ORIENTATION].value == 1)
             )
         # what is compressed cannot be mapped
         pixels = tifffile.memmap(path, mode="r") if fits else None
-    except Exception:  # of many types; reading it as any other file tells what is wrong
+    except Exception:  # of many types; reading it like any other file reports what is wrong
         return None
     return pixels[..., None] if pixels is not None and pixels.ndim == 2 else pixels
 
 
 def read_ahead(items: Iterable[T]) -> Iterator[T]:
-    """Compute the next item in a thread while the caller is busy with one."""
+    """Yield items; a thread computes the next one while the caller uses the last."""
     end = object()
     remaining = iter(items)
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, remaining, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, remaining, end)
+        upcoming = pool.submit(next, remaining, end)
+        while (item := upcoming.result()) is not end:
+            upcoming = pool.submit(next, remaining, end)
             yield item  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What is predicted of an image, put together from parts or brought to another size."""
+"""Predictions of an image, assembled from parts or resized."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segkit.inference.region import Region, sample, whole
 
 
 class Prediction(NamedTuple):
-    """What a network says of an image.
+    """The prediction for an image.
 
     Args:
         mask: class indices, uint8 `(H, W)`.
@@ -27,23 +27,36 @@ class Prediction(NamedTuple):
     probabilities: Tensor | None = None
 
 
+def to_prediction(
+    scores: Tensor, are_probabilities: bool, confidence: bool, probabilities: bool
+) -> Prediction:
+    """Turn logits, or probabilities, `(num_classes, H, W)` into a prediction."""
+    mask = scores.argmax(0)
+    if not (confidence or probabilities):
+        return Prediction(mask.to(torch.uint8))
+    shares = scores if are_probabilities else scores.float().softmax(0)
+    return Prediction(
+        mask.to(torch.uint8),
+        shares.gather(0, mask[None])[0] if confidence else None,
+        shares.half() if probabilities else None,
+    )
+
+
 def assemble(size: Size, parts: Iterator[tuple[Region, Prediction]]) -> Prediction:
-    """Put predictions of regions together, on the CPU."""
-    whole_one: list[Tensor | None] = [None] * len(Prediction._fields)
+    """Put predictions of regions that cover the image once together, on the CPU."""
+    canvas: dict[str, Tensor] = {}
     for region, part in parts:
-        for i, value in enumerate(part):
+        for name, value in part._asdict().items():
             if value is None:
                 continue
-            target = whole_one[i]
-            if target is None:
-                target = torch.empty((*value.shape[:-2], *size), dtype=value.dtype)
-                whole_one[i] = target
-            target[..., slice(*region[:2]), slice(*region[2:])] = value
-    return Prediction(*whole_one)  # type: ignore[arg-type]
+            if name not in canvas:
+                canvas[name] = torch.empty((*value.shape[:-2], *size), dtype=value.dtype)
+            canvas[name][region.cells] = value
+    return Prediction(**canvas)
 
 
 def resized(found: Prediction, size: Size) -> Prediction:
-    """Bring a prediction back to the size of the image, where preprocessing changed it."""
+    """Resize a prediction to the size of the image, where preprocessing changed it."""
     before: Size = (found.mask.shape[0], found.mask.shape[1])
     if before == size:
         return found
@@ -52,9 +65,8 @@ def resized(found: Prediction, size: Size) -> Prediction:
     def smooth(x: Tensor) -> Tensor:
         return sample(x, whole(before), before, size, whole(size)).to(x.dtype)
 
-    confidence, probabilities = found.confidence, found.probabilities
     return Prediction(
         torch.from_numpy(mask),
-        None if confidence is None else smooth(confidence[None])[0],
-        None if probabilities is None else smooth(probabilities),
+        None if found.confidence is None else smooth(found.confidence[None])[0],
+        None if found.probabilities is None else smooth(found.probabilities),
     )

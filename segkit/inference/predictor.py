@@ -1,10 +1,9 @@
-"""From an image to a mask of its size, as evaluation judges it."""
+"""From an image to a mask of its size: whole or in tiles, plain or averaged over views."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,39 +11,47 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segkit.checkpoint import find_checkpoint, load_checkpoint, restore_config, restore_model
-from segkit.config import Config
+from segkit.checkpoint import (
+    find_checkpoint,
+    load_checkpoint,
+    restore_card,
+    restore_config,
+    restore_model,
+    restore_statistics,
+)
 from segkit.data.card import Card
-from segkit.data.images import Pixels
-from segkit.data.transforms import Normalize, build_normalize
 from segkit.errors import UserError
 from segkit.features import Size
 from segkit.hardware import DeviceName, Hardware, choose_hardware
-from segkit.inference.prediction import Prediction, assemble, resized
-from segkit.inference.preprocess import Preprocess
-from segkit.inference.region import Region, grow, sample, source_of, whole
-from segkit.inference.tiles import Tiles, blend
-from segkit.receptive_field import Reach, reach_of
+from segkit.inference.prediction import Prediction, assemble, resized, to_prediction
+from segkit.inference.preprocess import Preprocess, as_tensor
+from segkit.inference.region import Region, grow, sample, scaled, source_of, whole
+from segkit.inference.tiles import Tiles, blend, exact_reach
+from segkit.labels import Classes
+from segkit.model import logits_of
+from segkit.normalize import Normalize
+from segkit.receptive_field import Reach
 
 
 class Predictor:
     """Predicts images of any size.
 
     Args:
-        model: image to logits, with an attribute `stride`; on the hardware's device. Its train or
-            eval mode is put back after each image.
-        normalize: on the hardware's device.
+        model: from images `(N, C, H, W)` to logits, or a mapping that holds them under `out`; on
+            the hardware's device. An attribute `stride` says which multiples tiles begin at;
+            without one, that is every pixel. Its train or eval mode is restored after each image.
+        normalize: on the hardware's device; None: images come normalised, as float32.
         hardware: where and how precisely to compute.
         tiles: how to cut large images; None: they go through the network whole.
         flip: also predict the mirrored image, and average the probabilities.
         scales: predict the image in these sizes, and average the probabilities.
-        config: of the experiment, for its `data.eval_transforms`; without, images are taken as
-            they are.
-        card: of the data set, with class names, colours and raw labels.
+        preprocess: what happens to an image before normalisation; None: nothing.
+        classes: names and colours for what is drawn; None: those of the card.
+        card: of the data set, with the raw labels that masks are written in.
         origin: where the model comes from, in words.
 
     Raises:
-        UserError: a scale out of range; exact tiles for a network that sees the whole image.
+        UserError: a scale out of range, or exact tiles for a network that cannot be cut exactly.
 
     >>> predictor = Predictor.load("runs/unet_vgg16", tiles=Tiles(1024))  # doctest: +SKIP
     >>> predictor(image).mask.numpy()  # doctest: +SKIP
@@ -53,13 +60,14 @@ class Predictor:
     def __init__(
         self,
         model: nn.Module,
-        normalize: Normalize,
+        normalize: Normalize | None,
         hardware: Hardware,
         *,
         tiles: Tiles | None = None,
         flip: bool = False,
         scales: Sequence[float] = (1.0,),
-        config: Config | None = None,
+        preprocess: Preprocess | None = None,
+        classes: Classes | None = None,
         card: Card | None = None,
         origin: str = "",
     ) -> None:
@@ -71,179 +79,155 @@ class Predictor:
         self.tiles = tiles
         self.views = [(s, mirrored) for s in scales for mirrored in ((False, True)[: 1 + flip])]
         self.averages = self.views != [(1.0, False)]
-        self.config = config
+        self.preprocess = preprocess or Preprocess(
+            None if normalize is None else len(normalize.mean)
+        )
         self.card = card
+        self.classes = Classes(card.class_names, card.colors) if card and not classes else classes
         self.origin = origin
-        self.stride: int = model.stride  # type: ignore[assignment]
+        stride = getattr(model, "stride", 1)
+        self.stride: int = stride if isinstance(stride, int) else 1  # a bare convolution has a pair
         self.reach = Reach(0, 0, 1)
         if tiles and tiles.mode == "exact":
-            self.reach = _finite_reach(model, len(normalize.mean))
+            self.reach = exact_reach(model, self.preprocess.channels)
 
     @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        device: DeviceName = "auto",
-        *,
-        tiles: Tiles | None = None,
-        flip: bool = False,
-        scales: Sequence[float] = (1.0,),
-    ) -> Predictor:
+    def load(cls, path: str | Path, device: DeviceName = "auto", **options: Any) -> Predictor:
         """Load a checkpoint, which holds all that prediction needs; opens no socket.
 
         Args:
             path: of a checkpoint, or of a run folder for its best one.
             device: auto takes CUDA where there is one.
-            tiles: see the class.
-            flip: see the class.
-            scales: see the class.
+            options: `tiles`, `flip` and `scales`, see the class.
 
         Raises:
             UserError: no checkpoint there, or a damaged one.
         """
         file = find_checkpoint(Path(path))
-        content = load_checkpoint(file)
-        config = restore_config(content, file)
+        return cls.restore(load_checkpoint(file), file, device, **options)
+
+    @classmethod
+    def restore(
+        cls, content: dict[str, Any], file: Path, device: DeviceName = "auto", **options: Any
+    ) -> Predictor:
+        """Build a predictor from the content that `load_checkpoint` read from a file."""
+        config, card = restore_config(content, file), restore_card(content, file)
+        statistics = restore_statistics(content, config)
         hardware = choose_hardware(device, config.precision)
-        card = Card.model_validate(content["card"])
         return cls(
-            hardware.place(restore_model(content, file)),
-            build_normalize(config).to(hardware.device),
+            hardware.to_device(restore_model(content, file)),
+            Normalize(statistics.mean, statistics.std).to(hardware.device),
             hardware,
-            tiles=tiles,
-            flip=flip,
-            scales=scales,
-            config=config,
+            preprocess=Preprocess.from_config(config, card, statistics.mean),
             card=card,
             origin=f"{file}, epoch {content['epoch']}",
+            **options,
         )
-
-    @cached_property
-    def preprocess(self) -> Preprocess | None:
-        """What happens to an image beforehand."""
-        if self.config is None or self.card is None:
-            return None
-        return Preprocess(self.config, self.card)
 
     def __call__(
         self, image: Any, *, confidence: bool = False, probabilities: bool = False
     ) -> Prediction:
-        """Predict an image.
+        """Predict an image as it comes from a file.
 
         Args:
-            image: RGB `(H, W, C)`, anything NumPy takes for an array: uint8, or float32 from 0 to 1
-                where the card has an `image_max`. A memory map is read tile by tile.
-            confidence: also give the probability of each pixel's class.
-            probabilities: also give those of every class.
-
-        Raises:
-            UserError: another number of channels or type of pixels than the network was trained on.
+            image: RGB `(H, W, C)`, anything that NumPy takes for an array: uint8, or float32 from 0
+                to 1 where the card has an `image_max`. A memory map is read tile by tile.
+            confidence: also return the probability of each pixel's class.
+            probabilities: also return those of every class.
         """
         image = np.asanyarray(image)
-        if self.preprocess is None:
-            return self.segment(image, confidence=confidence, probabilities=probabilities)
-        pixels = self.preprocess(image)
+        pixels = as_tensor(self.preprocess(image))
         found = self.segment(pixels, confidence=confidence, probabilities=probabilities)
         return resized(found, (image.shape[0], image.shape[1]))
 
     def overhead(self, image: Any) -> str | None:
-        """Say what cutting an image into tiles costs; None if it goes through whole."""
-        pixels = image if self.preprocess is None else self.preprocess(np.asanyarray(image))
-        size: Size = (pixels.shape[0], pixels.shape[1])
-        if self.tiles is None or self.tiles.fits(size, self.stride):
+        """Return what cutting an image into tiles costs, in words; None if it stays whole."""
+        height, width, _ = self.preprocess(np.asanyarray(image)).shape
+        if self.tiles is None or self.tiles.fits((height, width), self.stride):
             return None
-        return self.tiles.cost(size, self.stride, self.reach)
+        return self.tiles.cost((height, width), self.stride, self.reach)
 
     @torch.no_grad()
     def segment(
-        self, pixels: Pixels, *, confidence: bool = False, probabilities: bool = False
+        self, pixels: Tensor, *, confidence: bool = False, probabilities: bool = False
     ) -> Prediction:
-        """Predict pixels as the network takes them, `(H, W, C)`, without preprocessing."""
-        size: Size = (pixels.shape[0], pixels.shape[1])
-        with _judging(self.model):
+        """Predict an image that is preprocessed already, as a data set returns it.
+
+        Args:
+            pixels: `(C, H, W)`, uint8, or float32 from 0 to 1; normalised if the predictor has no
+                `normalize`.
+            confidence: as for a call.
+            probabilities: as for a call.
+        """
+        if self.normalize is None and not pixels.is_floating_point():
+            raise UserError(
+                f"an image is {pixels.dtype}, but this predictor takes normalised floats; pass "
+                "normalize=Normalize(mean, std)"
+            )
+        size = _size(pixels)
+        with _eval_mode(self.model):
             if self.tiles is None or self.tiles.fits(size, self.stride):
                 scores = self._scores(pixels, whole(size))
-                return self._read_off(scores, self.averages, confidence, probabilities)
-            parts = self._parts(pixels, size)
+                return to_prediction(scores, self.averages, confidence, probabilities)
             blended = self.averages or self.tiles.mode == "blend"
-            return assemble(
-                size,
-                (
-                    (region, self._read_off(scores, blended, confidence, probabilities))
-                    for region, scores in parts
-                ),
+            parts = (
+                (region, to_prediction(scores, blended, confidence, probabilities))
+                for region, scores in self._parts(pixels, self.tiles)
             )
+            return assemble(size, parts)
 
-    def _parts(self, pixels: Pixels, size: Size) -> Iterator[tuple[Region, Tensor]]:
+    def _parts(self, pixels: Tensor, tiles: Tiles) -> Iterator[tuple[Region, Tensor]]:
         """Predict an image part by part; the parts cover it once."""
-        assert self.tiles is not None
-        if self.tiles.mode == "exact":
-            for region in self.tiles.cut(size, self.stride):
+        if tiles.mode == "exact":
+            for region in tiles.cut(_size(pixels), self.stride):
                 yield region, self._scores(pixels, region)
             return
 
         def probabilities(region: Region) -> Tensor:
-            window = pixels[region.top : region.bottom, region.left : region.right]
-            scores = self._scores(window, whole(region.size))
+            scores = self._scores(pixels[region.cells], whole(region.size))
             return scores if self.averages else scores.float().softmax(0)
 
-        yield from blend(self.tiles, size, self.stride, probabilities)
+        yield from blend(tiles, _size(pixels), self.stride, probabilities)
 
-    def _scores(self, pixels: Pixels, region: Region) -> Tensor:
-        """Give the logits of a region, or the mean probabilities over the views."""
+    def _scores(self, pixels: Tensor, region: Region) -> Tensor:
+        """Return the logits of a region, or the mean probabilities over the views."""
         if not self.averages:
             return self._logits(pixels, region, 1.0, mirrored=False)
-        size: Size = (pixels.shape[0], pixels.shape[1])
-        total: Tensor | None = None
+        size = _size(pixels)
+        total = torch.zeros((), device=self.hardware.device)
         for scale, mirrored in self.views:
-            there = _scaled(size, scale)  # the size of this view
+            view_size = scaled(size, scale)
             place = region.mirrored(size[1]) if mirrored else region
-            read = source_of(place, size, there)
+            read = source_of(place, size, view_size)
             found = self._logits(pixels, read, scale, mirrored).float().softmax(0)
-            if there != size:
-                found = sample(found, read, there, size, place)
-            found = found.flip(-1) if mirrored else found
-            total = found if total is None else total + found
-        assert total is not None
+            if view_size != size:
+                found = sample(found, read, view_size, size, place)
+            total = total + (found.flip(-1) if mirrored else found)
         return total / len(self.views)
 
-    def _logits(self, pixels: Pixels, region: Region, scale: float, mirrored: bool) -> Tensor:
-        """Give the logits of a region of a view, in the view's own coordinates."""
-        size: Size = (pixels.shape[0], pixels.shape[1])
-        there = _scaled(size, scale)
-        seen = grow(region, there, self.reach.before, self.reach.after, self.stride)
-        place = seen.mirrored(there[1]) if mirrored else seen
-        read = source_of(place, there, size)
-        # a copy, as torch takes no memory that is read-only, nor rows from right to left
-        crop = torch.from_numpy(np.array(pixels[slice(*read[:2]), slice(*read[2:])], order="C"))
-        crop = crop.permute(2, 0, 1)
-        if there != size:
+    def _logits(self, pixels: Tensor, region: Region, scale: float, mirrored: bool) -> Tensor:
+        """Return the logits of a region of a view, in the view's own coordinates."""
+        size = _size(pixels)
+        view_size = scaled(size, scale)
+        seen = grow(region, view_size, self.reach.before, self.reach.after, self.stride)
+        place = seen.mirrored(view_size[1]) if mirrored else seen
+        read = source_of(place, view_size, size)
+        # a copy, as the memory may be mapped read-only; channels last, as the network computes
+        crop = pixels[read.cells].permute(1, 2, 0)
+        crop = crop.clone(memory_format=torch.contiguous_format).permute(2, 0, 1)
+        if view_size != size:
             share = crop / 255 if crop.dtype == torch.uint8 else crop
-            crop = sample(share, read, size, there, place)
+            crop = sample(share, read, size, view_size, place)
         crop = crop.flip(-1) if mirrored else crop
+        batch = self.hardware.load(crop[None])
         with self.hardware.autocast():
-            logits: Tensor = self.model(self.normalize(self.hardware.load(crop[None])))[0]
-        rows, columns = region.within(seen)
-        return logits[:, rows, columns]
-
-    @staticmethod
-    def _read_off(
-        scores: Tensor, are_probabilities: bool, confidence: bool, probabilities: bool
-    ) -> Prediction:
-        mask = scores.argmax(0)
-        shares = None
-        if confidence or probabilities:
-            shares = scores if are_probabilities else scores.float().softmax(0)
-        return Prediction(
-            mask.to(torch.uint8),
-            shares.gather(0, mask[None])[0] if confidence and shares is not None else None,
-            shares.half() if probabilities and shares is not None else None,
-        )
+            logits = logits_of(self.model(self.normalize(batch) if self.normalize else batch))[0]
+        return logits[region.within(seen).cells]
 
 
 @contextmanager
-def _judging(model: nn.Module) -> Iterator[None]:
-    """Set eval mode, and put back what was, module by module: some may have been frozen."""
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    """Set eval mode, and restore each module's own mode, as some may have been frozen."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -253,15 +237,5 @@ def _judging(model: nn.Module) -> Iterator[None]:
             module.training = was_training
 
 
-def _finite_reach(model: nn.Module, in_channels: int) -> Reach:
-    reach = reach_of(model, in_channels)
-    if reach is None:
-        raise UserError(
-            "this network cannot be cut exactly, as group norm lets every pixel see the whole "
-            "image; use tiles of mode blend"
-        )
-    return reach
-
-
-def _scaled(size: Size, scale: float) -> Size:
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+def _size(pixels: Tensor) -> Size:
+    return pixels.shape[1], pixels.shape[2]

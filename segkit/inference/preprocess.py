@@ -2,71 +2,104 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import albumentations
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from segkit.config import Config
 from segkit.data.card import Card
 from segkit.data.images import Pixels
-from segkit.data.transforms import TRANSFORMS, build_transforms, channel_numbers
+from segkit.data.transforms import IMAGENET_MEAN, TransformSpec, build_transforms
 from segkit.errors import UserError
 
 RESIZING = ("Resize", "LongestMaxSize", "SmallestMaxSize")  # all that scaling back can undo
 
 
 class Preprocess:
-    """Checks an image and applies the experiment's `data.eval_transforms`.
+    """Checks an image and applies the transforms of an evaluation.
 
     Args:
-        config: the experiment.
-        card: of its data set.
-
-    Raises:
-        UserError: a transform that moves pixels, so that a mask would not fit the image.
+        channels: of the images that the network takes; None: any number.
+        white: the pixel value that is 1.0 in image files; None: files have 8 bits.
+        dtype: of the pixels; None: uint8 or float32.
+        transforms: as in `data.eval_transforms`.
+        mean: per channel, the colour of padding.
+        seed: of random transforms, which have the same outcome each time.
     """
 
-    def __init__(self, config: Config, card: Card) -> None:
-        specs = config.data.eval_transforms
-        for spec in specs:
-            for name in spec:
-                kind = TRANSFORMS.get(name, albumentations.ImageOnlyTransform)
-                keeps = issubclass(kind, albumentations.ImageOnlyTransform)
-                if not keeps and name not in RESIZING:
-                    raise UserError(
-                        f"data.eval_transforms has {name}, which prediction cannot undo; of those "
-                        f"that move pixels it can undo {', '.join(RESIZING)}"
-                    )
-        self.chain = build_transforms(
-            specs,
-            channel_numbers(config, "mean"),
-            "data.eval_transforms",
-            card.image_max is not None,
+    def __init__(
+        self,
+        channels: int | None = None,
+        white: float | None = None,
+        *,
+        dtype: type[np.generic] | None = None,
+        transforms: Sequence[TransformSpec] = (),
+        mean: Sequence[float] = IMAGENET_MEAN,
+        seed: int = 0,
+    ) -> None:
+        self.channels = channels
+        self.white = white
+        self.dtypes = (np.uint8, np.float32) if dtype is None else (dtype,)
+        self.specs = transforms
+        self.transforms = build_transforms(
+            transforms, mean, "data.eval_transforms", dtype is np.float32
         )
-        self.channels = config.model.in_channels
-        self.white = card.image_max
-        self.seed = config.seed
+        self.seed = seed
+
+    @classmethod
+    def from_config(cls, config: Config, card: Card, mean: Sequence[float]) -> Preprocess:
+        """Build the preprocessing of an experiment; `mean` is the colour of padding."""
+        return cls(
+            config.model.in_channels,
+            card.image_max,
+            dtype=np.uint8 if card.image_max is None else np.float32,
+            transforms=config.data.eval_transforms,
+            mean=mean,
+            seed=config.seed,
+        )
 
     def __call__(self, image: NDArray[Any]) -> Pixels:
-        """Give the pixels that the network takes, `(H, W, C)`.
-
-        Raises:
-            UserError: another number of channels or type of pixels than the network was trained on.
-        """
+        """Return the pixels that the network takes, `(H, W, C)`."""
         if image.ndim == 2:
             image = image[..., None]
-        if image.ndim != 3 or image.shape[2] != self.channels or not image.size:
+        fits = image.ndim == 3 and self.channels in (None, image.shape[2])
+        if not fits or not image.size:
             raise UserError(
-                f"the network takes images (H, W, {self.channels}), but got one of shape "
+                f"the network takes images (H, W, {self.channels or 'C'}), but got one of shape "
                 f"{image.shape}"
             )
-        wanted = np.uint8 if self.white is None else np.float32
-        if image.dtype != wanted:
-            what = "bytes" if self.white is None else f"float32, shares of {self.white:g}"
+        if image.dtype not in self.dtypes:
+            shares = "float32, " + ("0 to 1" if self.white is None else f"shares of {self.white:g}")
+            what = " or ".join("bytes" if dtype is np.uint8 else shares for dtype in self.dtypes)
             raise UserError(f"the network takes pixels as {what}, but got {image.dtype}")
-        if self.chain.transforms:
-            self.chain.set_random_seed(self.seed)  # what is left to chance goes alike each time
-            image = self.chain(image=image)["image"]
+        if self.specs:
+            self._check_undoable()
+            self.transforms.set_random_seed(self.seed)
+            image = self.transforms(image=image)["image"]
         return image
+
+    def _check_undoable(self) -> None:
+        """Refuse transforms after which the mask would not fit the image."""
+        for spec, transform in zip(self.specs, self.transforms.transforms, strict=True):
+            [name] = spec
+            moves_pixels = not isinstance(transform, albumentations.ImageOnlyTransform)
+            if moves_pixels and name not in RESIZING:
+                raise UserError(
+                    f"data.eval_transforms has {name}, which prediction cannot undo; of those "
+                    f"that move pixels it can undo {', '.join(RESIZING)}"
+                )
+
+
+def as_tensor(pixels: Pixels) -> Tensor:
+    """View an array `(H, W, C)` as a tensor `(C, H, W)`; copy it only if it is mirrored."""
+    if min(pixels.strides) < 0:
+        pixels = pixels.copy()
+    with warnings.catch_warnings():  # that the memory is read-only; it is never written to
+        warnings.simplefilter("ignore")
+        return torch.from_numpy(pixels).permute(2, 0, 1)

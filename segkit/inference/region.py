@@ -1,7 +1,8 @@
-"""Rectangles of an image, and sampling an image in another size there alone."""
+"""Rectangular regions of an image, and resampling a region alone."""
 
 from __future__ import annotations
 
+from types import EllipsisType
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from segkit.features import Size
 
 
 class Region(NamedTuple):
-    """Rows `top` to `bottom` and columns `left` to `right`, the ends left out."""
+    """Rows `top` to `bottom` and columns `left` to `right`, the ends excluded."""
 
     top: int
     bottom: int
@@ -24,32 +25,32 @@ class Region(NamedTuple):
         return self.bottom - self.top, self.right - self.left
 
     def mirrored(self, width: int) -> Region:
-        """Give the same place in the mirrored image."""
+        """Return the same region in the mirrored image."""
         return Region(self.top, self.bottom, width - self.right, width - self.left)
 
-    def within(self, other: Region) -> tuple[slice, slice]:
-        """Give the rows and columns of this region as indices of another that holds it."""
-        return (
-            slice(self.top - other.top, self.bottom - other.top),
-            slice(self.left - other.left, self.right - other.left),
-        )
+    @property
+    def cells(self) -> tuple[EllipsisType, slice, slice]:
+        """The index of its pixels in a tensor `(..., H, W)`."""
+        return ..., slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def within(self, other: Region) -> Region:
+        """Return this region in the coordinates of another that contains it."""
+        top, left = other.top, other.left
+        return Region(self.top - top, self.bottom - top, self.left - left, self.right - left)
 
 
 def whole(size: Size) -> Region:
-    """Give the region that is all of an image."""
+    """Return the region of a whole image."""
     return Region(0, size[0], 0, size[1])
 
 
-def grow(region: Region, size: Size, before: int, after: int, stride: int) -> Region:
-    """Add a halo within the image, then go on to multiples of the stride.
+def scaled(size: Size, scale: float) -> Size:
+    """Return the size of an image scaled by a factor, at least one pixel."""
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
-    Args:
-        region: to grow.
-        size: (H, W) of the image.
-        before: pixels above and left of it.
-        after: pixels below and right of it.
-        stride: of the encoder.
-    """
+
+def grow(region: Region, size: Size, before: int, after: int, stride: int) -> Region:
+    """Add a halo of pixels `before` and `after` within the image, out to multiples of a stride."""
 
     def span(start: int, stop: int, length: int) -> tuple[int, int]:
         stop = -(-(stop + after) // stride) * stride
@@ -59,26 +60,25 @@ def grow(region: Region, size: Size, before: int, after: int, stride: int) -> Re
 
 
 def source_of(region: Region, size: Size, source: Size) -> Region:
-    """Give the part of a source that bilinear sampling to `size` reads for a region of it."""
+    """Return the part of a source that bilinear sampling to `size` reads for a region."""
     if size == source:
         return region
-    rows, columns = (
-        _taps(region[2 * axis], region[2 * axis + 1], size[axis], source[axis]) for axis in (0, 1)
-    )
-    return Region(
-        int(rows[0][0]), int(rows[1][-1]) + 1, int(columns[0][0]), int(columns[1][-1]) + 1
-    )
+    ends: list[int] = []
+    for axis in (0, 1):
+        low, high, _ = _taps(region[2 * axis], region[2 * axis + 1], size[axis], source[axis])
+        ends += int(low[0]), int(high[-1]) + 1
+    return Region(*ends)
 
 
 def sample(x: Tensor, part: Region, source: Size, size: Size, region: Region) -> Tensor:
-    """Sample a map in another size, bilinearly, half-pixel centres, in a region alone.
+    """Resample a region of a map bilinearly, with half-pixel centres.
 
     Args:
-        x: `part` of the map, at least what `source_of` says.
-        part: where it lies in the map.
+        x: `part` of the map, at least what `source_of` returns.
+        part: its region in the map.
         source: (H, W) of the whole map.
         size: (H, W) of the whole result.
-        region: of the result to give.
+        region: of the result to return.
 
     Shape: `(C, *part.size)` to float32 `(C, *region.size)`.
     """
@@ -94,7 +94,7 @@ def sample(x: Tensor, part: Region, source: Size, size: Size, region: Region) ->
 
 
 def _taps(start: int, stop: int, size: int, source: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Give the two neighbours of each cell along an axis, and the share of the second."""
+    """Return the two neighbours of each cell along an axis, and the weight of the second."""
     place = (torch.arange(start, stop, dtype=torch.float64) + 0.5) * (source / size) - 0.5
     place = place.clamp(0, source - 1)
     low = place.floor()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segkit.errors import UserError
 from segkit.features import Size
 from segkit.inference.region import Region, grow
-from segkit.receptive_field import Reach
+from segkit.receptive_field import Reach, reach_of, sees_all
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,6 @@ class Tiles:
         mode: `exact` adds a halo as wide as the receptive field, so that tiled equals whole;
             `blend` has tiles without halo overlap and fades one into the next.
         overlap: of neighbours in blend mode, as a share of the size.
-
-    Raises:
-        UserError: a number out of range.
     """
 
     size: int
@@ -46,7 +44,7 @@ class Tiles:
         return -(-self.size // stride) * stride
 
     def fits(self, size: Size, stride: int) -> bool:
-        """Tell whether an image is one tile."""
+        """Return whether an image fits into one tile."""
         return max(size) <= self.aligned(stride)
 
     def cut(self, size: Size, stride: int) -> list[Region]:
@@ -56,32 +54,29 @@ class Tiles:
         return [Region(*row, *column) for row in pairwise(rows) for column in pairwise(columns)]
 
     def overhead(self, size: Size, stride: int, reach: Reach) -> float:
-        """Give the pixels computed for each pixel of the image, halo and overlap included."""
+        """Return the pixels computed for each pixel of the image, halo and overlap included."""
         if self.fits(size, stride):
             return 1.0
         if self.mode == "exact":
-            regions = [
-                grow(r, size, reach.before, reach.after, stride) for r in self.cut(size, stride)
-            ]
+            cut = self.cut(size, stride)
+            sizes = [grow(r, size, reach.before, reach.after, stride).size for r in cut]
+            computed = sum(height * width for height, width in sizes)
         else:
-            windows = [self.starts(length, stride) for length in size]
-            side = [min(self.aligned(stride), length) for length in size]
-            regions = [
-                Region(y, y + side[0], x, x + side[1]) for y in windows[0] for x in windows[1]
-            ]
-        return sum(r.size[0] * r.size[1] for r in regions) / (size[0] * size[1])
+            computed = math.prod(
+                len(self.starts(length, stride)) * min(self.aligned(stride), length)
+                for length in size
+            )
+        return computed / math.prod(size)
 
     def cost(self, size: Size, stride: int, reach: Reach) -> str:
-        """Say how an image is cut, and the overhead."""
-        how = f"with a halo of {reach.before}+{reach.after}"
-        if self.mode == "blend":
-            how = f"that overlap by {self.overlap:.0%}"
+        """Return how an image is cut and what that costs, in words."""
+        halo = f"with a halo of {reach.before}+{reach.after}"
+        how = halo if self.mode == "exact" else f"that overlap by {self.overlap:.0%}"
         share = self.overhead(size, stride, reach)
-        side = self.aligned(stride)
-        return f"tiles of {side} {how}: {share:.1f} pixels computed for each pixel"
+        return f"tiles of {self.aligned(stride)} {how}: {share:.1f} pixels computed for each pixel"
 
     def starts(self, length: int, stride: int) -> list[int]:
-        """Place the tiles of blend mode along an axis, evenly."""
+        """Return where the tiles of blend mode start along an axis, evenly spaced."""
         size = self.aligned(stride)
         if length <= size:
             return [0]
@@ -89,18 +84,31 @@ class Tiles:
         return [round(i * (length - size) / (count - 1)) for i in range(count)]
 
 
+def exact_reach(model: nn.Module, channels: int | None) -> Reach:
+    """Return how far around a pixel the image influences its logits, the halo of exact tiles."""
+    if not hasattr(model, "stride"):
+        why = "it has no attribute 'stride' to say where tiles may begin"
+    elif channels is None:
+        why = "its number of channels is unknown without preprocess=Preprocess(channels)"
+    elif sees_all(model):
+        why = "a part of it declares that every pixel sees the whole image (sees_all)"
+    elif (reach := reach_of(model, channels)) is not None:
+        return reach
+    else:
+        why = "group norm lets every pixel see the whole image"
+    raise UserError(f"this network cannot be cut exactly, as {why}; use tiles of mode blend")
+
+
 def blend(
     tiles: Tiles, size: Size, stride: int, probabilities: Callable[[Region], Tensor]
 ) -> Iterator[tuple[Region, Tensor]]:
-    """Predict overlapping tiles and fade one into the next.
-
-    Holds the probabilities of one row of tiles at a time.
+    """Predict overlapping tiles and fade one into the next, holding one row of tiles at a time.
 
     Args:
-        tiles: how to cut.
+        tiles: of mode blend.
         size: (H, W) of the image.
-        stride: of the encoder.
-        probabilities: predicts a region, `(num_classes, *region.size)`.
+        stride: of the encoder, in pixels.
+        probabilities: predicts a region as `(num_classes, *region.size)`.
 
     Yields:
         Bands of the image from top to bottom, with their probabilities.
@@ -125,13 +133,13 @@ def blend(
 
 
 def _fade(length: int) -> Tensor:
-    """Weigh a tile's rows: high in the middle, low at its ends, above zero everywhere."""
+    """Return the weights along a tile: high in the middle, low at the ends, never zero."""
     place = (torch.arange(length) + 0.5) / length
     return torch.sin(torch.pi * place).square() + 1e-3
 
 
 def _scroll(x: Tensor, rows: int) -> None:
-    """Move the content up in place, zeros follow."""
+    """Move the rows up in place; zeros follow."""
     kept = x.shape[-2] - rows
     x[..., :kept, :] = x[..., rows:, :].clone()
     x[..., kept:, :] = 0

@@ -1,4 +1,4 @@
-"""Videos, frame by frame, by OpenCV."""
+"""Read, predict and write videos frame by frame, with OpenCV."""
 
 from __future__ import annotations
 
@@ -14,26 +14,16 @@ from segkit.data.images import Pixels
 from segkit.errors import UserError
 from segkit.features import Size
 from segkit.inference.inputs import read_ahead
-from segkit.inference.outputs import Unwritable, Writer, beside, replacing
+from segkit.inference.outputs import Unwritable, Writer, output_path, writing
 from segkit.inference.predictor import Predictor
+from segkit.inference.preprocess import Preprocess
 
-USUAL_FPS = 25.0  # where a file does not say
+USUAL_FPS = 25.0  # of a file that does not say
 ENOUGH = 0.98  # of the frames a header promises; it may have estimated them
 
 
 class Video:
-    """A video file.
-
-    Args:
-        path: of the file.
-
-    Attributes:
-        fps: frames a second.
-        length: frames, as the header promises; 0 if it does not.
-
-    Raises:
-        UserError: not a video.
-    """
+    """A video file; its `length` is the number of frames that the header promises, or 0."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -59,24 +49,15 @@ class Video:
 @contextmanager
 def writing_video(
     path: Path, fps: float, size: Size
-) -> Iterator[Callable[[NDArray[np.uint8]], None]]:
-    """Open an MP4 to write RGB frames of one size to; it appears when it is whole.
-
-    Raises:
-        Unwritable: no permission, or no encoder.
-    """
-    with replacing(path) as temporary:
-        writer = cv2.VideoWriter(
-            str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), fps, (size[1], size[0])
-        )
+) -> Iterator[Callable[[NDArray[np.uint8]], object]]:
+    """Open an MP4 and yield a function that adds an RGB frame; a whole file replaces `path`."""
+    with writing(path) as temporary:
+        codec = cv2.VideoWriter.fourcc(*"mp4v")
+        writer = cv2.VideoWriter(str(temporary), codec, fps, size[::-1])
         if not writer.isOpened():
             raise Unwritable(f"cannot write {path}: OpenCV has no encoder for it, or no room")
-
-        def write(frame: NDArray[np.uint8]) -> None:
-            writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-
         try:
-            yield write
+            yield lambda frame: writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
         finally:
             writer.release()
 
@@ -84,37 +65,27 @@ def writing_video(
 def predict_video(
     video: Video, stem: Path, predictor: Predictor, writer: Writer
 ) -> Iterator[Pixels]:
-    """Predict a video: the masks of its frames in a folder, what else is wanted as a video.
-
-    Args:
-        video: to predict.
-        stem: of its results, below their folder.
-        predictor: to predict with.
-        writer: to write with.
+    """Predict a video: the masks of its frames go into a folder, overlay and colours into videos.
 
     Yields:
-        Each frame, when it is done.
-
-    Raises:
-        UserError: not a video, cut short, or not what the network takes.
-        Unwritable: no room, or no permission.
+        Each frame, once its results are written.
     """
     painters: dict[str, Callable[..., NDArray[np.uint8]]] = {}
-    if writer.wanted.overlay:
+    if writer.outputs.overlay:
         painters[".mp4"] = writer.overlay
-    if writer.wanted.color:
+    if writer.outputs.color:
         painters["_color.mp4"] = lambda _, mask: writer.color(mask)
-    outputs: dict[str, Callable[[NDArray[np.uint8]], None]] = {}
+    outputs: dict[str, Callable[[NDArray[np.uint8]], object]] = {}
     done = 0
     with ExitStack() as stack:
         for frame in read_ahead(video):
             if not done:
                 for ending in painters:
-                    path = beside(writer.out, stem, ending)
+                    path = output_path(writer.out, stem, ending)
                     opened = writing_video(path, video.fps, (frame.shape[0], frame.shape[1]))
                     outputs[ending] = stack.enter_context(opened)
-            pixels = _pixels(frame, predictor, video.path)
-            prediction = predictor(pixels, probabilities=writer.wanted.probabilities)
+            pixels = _pixels(frame, predictor.preprocess, video.path)
+            prediction = predictor(pixels, probabilities=writer.outputs.probabilities)
             writer.write_mask(stem / f"{done:06d}", prediction)
             mask = prediction.mask.cpu().numpy()
             for ending, write in outputs.items():
@@ -128,16 +99,13 @@ def predict_video(
         )
 
 
-def _pixels(frame: NDArray[np.uint8], predictor: Predictor, path: Path) -> Pixels:
-    """Give a frame as reading it from an image file would."""
-    config, card = predictor.config, predictor.card
-    assert config is not None
-    assert card is not None
-    channels = config.model.in_channels
-    if channels not in (1, 3) or card.image_max is not None:
+def _pixels(frame: NDArray[np.uint8], preprocess: Preprocess, path: Path) -> Pixels:
+    """Return a frame as reading it from an image file would."""
+    channels, white = preprocess.channels, preprocess.white
+    if channels not in (None, 1, 3) or white is not None:
         raise UserError(
             f"{path}: a video has three channels of 8 bits, but the network was trained on "
-            f"{channels}{'' if card.image_max is None else f' up to {card.image_max:g}'}"
+            f"{channels}{'' if white is None else f' up to {white:g}'}"
         )
     if channels == 1:
         return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)[..., None]

@@ -478,14 +478,14 @@ def test_inputs_are_left_alone():
 @pytest.mark.parametrize(
     ("prediction", "truth", "message"),
     [
-        (blank(4, 5), blank(5, 4), r"\(4, 5\) and truth \(5, 4\)"),
+        (blank(4, 5), blank(5, 4), r"\(4, 5\) and target \(5, 4\)"),
         (blank(4, 5, 3), blank(4, 5, 3), "must be"),
         (blank(0, 5), blank(0, 5), "not empty"),
         (blank(4, 5).astype(np.int64), blank(4, 5), "prediction is int64"),
-        (blank(4, 5), blank(4, 5).astype(np.int64), "truth is int64"),
+        (blank(4, 5), blank(4, 5).astype(np.int64), "target is int64"),
         (blank(4, 5) + 3, blank(4, 5), "prediction has class 3 of 3"),
         (blank(4, 5) + VOID, blank(4, 5), "prediction has class 255 of 3"),
-        (blank(4, 5), blank(4, 5) + 3, "truth has class 3 of 3"),
+        (blank(4, 5), blank(4, 5) + 3, "target has class 3 of 3"),
     ],
 )
 def test_unfit_arrays_are_refused(prediction, truth, message):

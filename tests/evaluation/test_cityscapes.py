@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from segkit.data import load_card
-from segkit.data.labels import LabelMap
+from segkit.data.card import load_card
+from segkit.data.label_map import LabelMap
 from segkit.evaluation.evaluate import count
-from segkit.evaluation.metrics import scores_of
+from segkit.evaluation.scores import scores_of
 from segkit.inference import Prediction
 
 benchmark = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")

@@ -7,13 +7,13 @@ from sklearn.metrics import confusion_matrix
 from torch import nn
 
 from segkit.data.dataset import Sample
-from segkit.data.loader import EpochBatches, make_loader
-from segkit.data.transforms import Normalize
+from segkit.data.loader import EpochBatches, Loader
 from segkit.errors import UserError
 from segkit.evaluation.calibration import BINS
-from segkit.evaluation.evaluate import evaluate
+from segkit.evaluation.evaluate import evaluate, predict_samples
 from segkit.hardware import Hardware
 from segkit.inference import Predictor
+from segkit.normalize import Normalize
 
 CLASSES = 5
 CPU = Hardware(torch.device("cpu"), "fp32", "for the tests")
@@ -44,31 +44,30 @@ class Painted(nn.Module):
 class Scenes(torch.utils.data.Dataset):
     def __init__(self, sizes, void=0.1, seed=0):
         rng = np.random.default_rng(seed)
-        self.truths, self.predictions = [], []
+        self.targets, self.predictions = [], []
         for size in sizes:
-            truth = rng.integers(0, CLASSES - 1, size)  # the last class is only predicted
+            target = rng.integers(0, CLASSES - 1, size)  # the last class is only predicted
             wrong = rng.random(size) < 0.4
-            self.predictions.append(np.where(wrong, rng.integers(0, CLASSES, size), truth))
-            self.truths.append(np.where(rng.random(size) < void, 255, truth))
+            self.predictions.append(np.where(wrong, rng.integers(0, CLASSES, size), target))
+            self.targets.append(np.where(rng.random(size) < void, 255, target))
 
     def __len__(self):
-        return len(self.truths)
+        return len(self.targets)
 
-    def __getitem__(self, key):
-        _, index = key
+    def __getitem__(self, index):
         pixels = torch.from_numpy(self.predictions[index].astype(np.uint8))
-        truth = torch.from_numpy(self.truths[index].astype(np.uint8))
-        return Sample(pixels[None], truth, f"scene {index:02}")
+        target = torch.from_numpy(self.targets[index].astype(np.uint8))
+        return Sample(pixels[None], target, f"scene {index:02}")
 
     def expected(self):
-        truth = np.concatenate([t.ravel() for t in self.truths])
+        target = np.concatenate([t.ravel() for t in self.targets])
         prediction = np.concatenate([p.ravel() for p in self.predictions])
-        valid = truth != 255
-        return confusion_matrix(truth[valid], prediction[valid], labels=range(CLASSES))
+        valid = target != 255
+        return confusion_matrix(target[valid], prediction[valid], labels=range(CLASSES))
 
 
-def judge(dataset, batch_size, workers=0, shuffle=False, model=None, **options):
-    loader = make_loader(dataset, EpochBatches(len(dataset), batch_size, shuffle=shuffle), workers)
+def evaluated(dataset, batch_size, workers=0, shuffle=False, model=None, **options):
+    loader = Loader(dataset, EpochBatches(len(dataset), batch_size, shuffle=shuffle), workers)
     return evaluate(Predictor(model or Painted(), PLAIN, CPU), loader, CLASSES, **options)
 
 
@@ -81,19 +80,19 @@ def test_any_batch_size_and_order_gives_the_matrix_of_scikit_learn(sizes):
     expected = dataset.expected()
     every_scores = set()
     for batch_size, workers, shuffle in [(1, 0, False), (3, 0, True), (4, 1, False), (64, 0, True)]:
-        found = judge(dataset, batch_size, workers, shuffle)
+        found = evaluated(dataset, batch_size, workers, shuffle)
         assert found.matrix.dtype == torch.int64
         assert found.matrix.device.type == "cpu"
         assert np.array_equal(found.matrix, expected)
         assert found.names == tuple(f"scene {index:02}" for index in range(7))
         each = [
             confusion_matrix(t[t != 255], p[t != 255], labels=range(CLASSES))
-            for t, p in zip(dataset.truths, dataset.predictions, strict=True)
+            for t, p in zip(dataset.targets, dataset.predictions, strict=True)
         ]
         assert np.array_equal(found.matrices[:, :-1], each)
         void = [
             np.bincount(p[t == 255], minlength=CLASSES)
-            for t, p in zip(dataset.truths, dataset.predictions, strict=True)
+            for t, p in zip(dataset.targets, dataset.predictions, strict=True)
         ]
         assert np.array_equal(found.matrices[:, -1], void)
         every_scores.add(repr(found.scores))  # to the last digit; nan is not itself
@@ -104,20 +103,20 @@ def test_any_batch_size_and_order_gives_the_matrix_of_scikit_learn(sizes):
 
 
 def test_an_all_void_split_gives_nan_and_no_exception():
-    found = judge(Scenes([(4, 4)] * 3, void=1.1), 2)
+    found = evaluated(Scenes([(4, 4)] * 3, void=1.1), 2)
     assert found.matrix.sum() == 0
     assert np.isnan(found.scores.miou)
 
 
 def test_void_images_among_others_change_nothing():
     dataset = Scenes([(4, 4)] * 4)
-    dataset.truths[1][:] = 255
-    assert np.array_equal(judge(dataset, 1).matrix, dataset.expected())
+    dataset.targets[1][:] = 255
+    assert np.array_equal(evaluated(dataset, 1).matrix, dataset.expected())
 
 
 def test_each_image_is_reported():
     seen = []
-    judge(Scenes(MIXED), 3, on_image=lambda: seen.append(1))
+    evaluated(Scenes(MIXED), 3, on_image=lambda: seen.append(1))
     assert len(seen) == 7
 
 
@@ -131,16 +130,16 @@ def test_no_figure_depends_on_the_batch():
             return scores
 
     dataset = Scenes([(4, 4)] * 4)
-    alone, together = (judge(dataset, size, model=Counting()) for size in (1, 4))
+    alone, together = (evaluated(dataset, size, model=Counting()) for size in (1, 4))
     assert torch.equal(alone.matrices, together.matrices)
 
 
 def test_boundaries_and_calibration_are_counted_when_asked_for():
     dataset = Scenes(MIXED)
-    plain = judge(dataset, 2)
+    plain = evaluated(dataset, 2)
     assert plain.boundary is plain.calibration is None
     one, other = (
-        judge(dataset, size, shuffle=size == 4, boundaries=True, calibration=True)
+        evaluated(dataset, size, shuffle=size == 4, boundaries=True, calibration=True)
         for size in (1, 4)
     )
     pairs = zip((*one.boundary, one.calibration), (*other.boundary, other.calibration), strict=True)
@@ -157,7 +156,7 @@ def test_boundaries_and_calibration_are_counted_when_asked_for():
 @pytest.mark.parametrize("training", [True, False])
 def test_the_mode_is_put_back(training):
     model = Painted().train(training)
-    judge(Scenes(MIXED), 3, model=model)
+    evaluated(Scenes(MIXED), 3, model=model)
     assert model.training == model.norm.training == training
 
 
@@ -165,21 +164,62 @@ def test_the_mode_is_put_back(training):
 def test_the_mode_is_put_back_after_an_exception(training):
     model = Painted(fails_at=2).train(training)
     with pytest.raises(ZeroDivisionError):
-        judge(Scenes(MIXED), 3, model=model)
+        evaluated(Scenes(MIXED), 3, model=model)
     assert model.training == training
     assert torch.is_grad_enabled()
 
     class Broken(Scenes):
-        def __getitem__(self, key):
+        def __getitem__(self, index):
             raise UserError("cannot be read")
 
     with pytest.raises(UserError, match="cannot be read"):
-        judge(Broken(MIXED), 3, model=model)
+        evaluated(Broken(MIXED), 3, model=model)
     assert model.training == training
 
 
 def test_evaluation_does_not_train_the_norms():
     model = Painted().train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    judge(Scenes(MIXED), 3, model=model)
+    evaluated(Scenes(MIXED), 3, model=model)
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+class Pairs(Scenes):
+    """A data set of one's own: pairs of tensors, without names."""
+
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        return sample.image.float(), sample.mask.long()
+
+
+def test_a_plain_loader_of_pairs_gives_the_same_counts():
+    sizes = [(4, 6)] * 12
+    named = evaluated(Scenes(sizes), 5, boundaries=True, calibration=True)
+    loader = torch.utils.data.DataLoader(Pairs(sizes), batch_size=5)
+    plain = Predictor(Painted(), None, CPU)  # its images need no normalisation
+    found = evaluate(plain, loader, CLASSES, boundaries=True, calibration=True)
+    assert sorted(found.names, key=int) == [str(index) for index in range(12)]
+    order = [found.names.index(str(index)) for index in range(12)]
+    assert torch.equal(found.matrices[order], named.matrices)
+    assert np.array_equal(found.boundary.f1[order], named.boundary.f1)
+    np.testing.assert_allclose(found.calibration, named.calibration)
+
+
+def test_images_that_should_be_normalised_are_told_from_those_that_are():
+    loader = torch.utils.data.DataLoader(Scenes([(4, 6)] * 2))
+    with pytest.raises(UserError, match=r"uint8.*normalize=Normalize\(mean, std\)"):
+        evaluate(Predictor(Painted(), None, CPU), loader, CLASSES)
+
+
+def test_an_empty_loader_is_refused():
+    with pytest.raises(UserError, match="no image to evaluate"):
+        evaluate(Predictor(Painted(), PLAIN, CPU), [], CLASSES)
+
+
+def test_samples_are_predicted_one_by_one():
+    scenes = Scenes(MIXED)
+    rows = list(predict_samples(Predictor(Painted(), PLAIN, CPU), scenes, [3, 0]))
+    for index, (image, target, prediction) in zip((3, 0), rows, strict=True):
+        assert torch.equal(image, scenes[index].image)
+        assert torch.equal(target, scenes[index].mask)
+        assert np.array_equal(prediction, scenes.predictions[index])

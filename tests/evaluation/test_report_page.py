@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -17,24 +18,23 @@ import torch
 from PIL import Image
 from torch import nn
 
-from segkit.cli import check_folder
 from segkit.config.load import dump_config, parse_config
 from segkit.data.card import Card
 from segkit.data.dataset import Sample
-from segkit.data.draw import colorize
-from segkit.data.loader import EpochBatches, make_loader
-from segkit.data.transforms import Normalize
+from segkit.data.loader import EpochBatches, Loader
+from segkit.drawing.masks import colorize
 from segkit.errors import UserError
-from segkit.evaluation import evaluate, findings_of
-from segkit.evaluation.findings import HEADLINES
-from segkit.evaluation.metrics import percent
-from segkit.evaluation.report import folder as folder_module
+from segkit.evaluation import evaluate, summarize_evaluation
 from segkit.evaluation.report import write_report
 from segkit.evaluation.report.confusion import NUMBERED
 from segkit.evaluation.report.plots import Frame
-from segkit.evaluation.subject import Subject
+from segkit.evaluation.results import HEADLINES
+from segkit.evaluation.scores import percent
+from segkit.evaluation.target import EvaluationTarget
+from segkit.files import check_folder
 from segkit.hardware import Hardware
 from segkit.inference import Predictor, Tiles
+from segkit.normalize import Normalize
 
 VOID = 255
 RED = (200, 0, 0)
@@ -180,14 +180,14 @@ def make(folder, class_names, scenes, figures="{}", inference=None, **keys):
         **(inference or {}),
         origin="runs/<x>/checkpoints/best.pt, epoch 3",
     )
-    subject = Subject(predictor, CONFIG, dataset)
-    loader = make_loader(dataset, EpochBatches(len(dataset), 1, shuffle=False), 0)
+    target = EvaluationTarget(predictor, CONFIG, dataset)
+    loader = Loader(dataset, EpochBatches(len(dataset), 1, shuffle=False), 0)
     found = evaluate(predictor, loader, len(class_names), boundaries=True, calibration=True)
-    findings = findings_of(found, card)
-    path = write_report(folder, found, findings, subject, figures)
+    results = summarize_evaluation(found, card.class_names, card.sequences)
+    path = write_report(folder, found, results, target, figures)
     page = Page(path.read_text(encoding="utf-8"))
     return SimpleNamespace(
-        page=page, path=path, found=found, findings=findings, subject=subject, card=card
+        page=page, path=path, found=found, results=results, target=target, card=card
     )
 
 
@@ -254,24 +254,24 @@ def test_nothing_comes_from_the_network(three, thirty):
 
 
 @pytest.mark.parametrize("name", ["three", "thirty", "absent", "void"])
-def test_the_class_table_has_the_numbers_of_the_findings(name, request):
+def test_the_class_table_has_the_numbers_of_the_results(name, request):
     report = request.getfixturevalue(name)
-    page, findings, scores = report.page, report.findings, report.findings.scores
+    page, results, scores = report.page, report.results, report.results.scores
     table = page.all("table", **{"class": "classes"})[0]
     titles = [e.text.replace("\xa0", " ") for e in page.all("button", inside=table)]
     columns = {
         "IoU %": scores.iou,
         "Dice %": scores.dice,
         "precision %": scores.precision,
-        "accuracy (recall) %": scores.accuracy,
-        "boundary F1 %": findings.boundary_f1,
-        "boundary IoU %": findings.boundary_iou,
-        "of truth %": findings.truth_share,
-        "of prediction %": findings.predicted_share,
+        "accuracy (recall) %": scores.recall,
+        "boundary F1 %": results.boundary_f1,
+        "boundary IoU %": results.boundary_iou,
+        "of truth %": results.target_share,
+        "of prediction %": results.predicted_share,
     }
     assert titles == ["#", "class", *columns, "support px"]
     rows = page.rows(table)
-    assert [row[1].text for row in rows] == list(findings.class_names)
+    assert [row[1].text for row in rows] == list(results.class_names)
     for c, row in enumerate(rows):
         assert [cell.text for cell in row[2:-1]] == [percent(v[c]) for v in columns.values()]
         for cell, values in zip(row[2:-1], columns.values(), strict=True):
@@ -290,7 +290,7 @@ def test_headline_figures_with_intervals(name, request):
     assert shown == [name for name in HEADLINES if name != "foreground_iou"]
     for key in shown:
         tile = tile_of(report.page, key)
-        headline = report.findings.headlines[key]
+        headline = report.results.headlines[key]
         value, interval = headline.value, headline.interval
         unit = "" if math.isnan(value) else " %"
         assert report.page.all("b", inside=tile)[0].text == percent(value) + unit
@@ -299,7 +299,7 @@ def test_headline_figures_with_intervals(name, request):
             assert written == []
         else:
             assert written == [f"95 %: {percent(interval[0])} to {percent(interval[1])}"]
-    scores = report.findings.scores
+    scores = report.results.scores
     present = f"{scores.classes_present} of {len(scores.iou)} classes present"
     assert present in tile_of(report.page, "miou").text
 
@@ -320,7 +320,7 @@ def test_two_classes_show_the_foreground(tmp_path):
     report = make(tmp_path, ("background", "crack"), scenes)
     shown = [e for e in report.page.all("li") if "data-figure" in e.attrs]
     assert [e.attrs["data-figure"] for e in shown[:2]] == ["foreground_iou", "miou"]
-    iou = report.findings.scores.iou
+    iou = report.results.scores.iou
     assert f"{percent(iou[1])} %" in shown[0].text
     assert "crack" in shown[0].text
     low, high = map(float, re.search(r"95 %: ([\d.]+) to ([\d.]+)", shown[0].text).groups())
@@ -331,9 +331,9 @@ def test_two_classes_show_the_foreground(tmp_path):
 def test_warnings_and_the_baseline(three, void, tmp_path):
     assert not three.page.all("p", **{"class": "warning"})
     baseline = three.page.all("p", id="baseline")[0].text
-    assert percent(three.findings.baseline.miou) in baseline
-    assert percent(three.findings.baseline.pixel_accuracy) in baseline
-    assert three.findings.class_names[three.findings.majority] in baseline
+    assert percent(three.results.baseline.miou) in baseline
+    assert percent(three.results.baseline.pixel_accuracy) in baseline
+    assert three.results.class_names[three.results.majority] in baseline
     assert "nothing to judge" in void.page.all("p", **{"class": "warning"})[0].text
     truth = blobs(np.random.default_rng(0), 3)
     majority = np.full(SIZE, np.bincount(truth.flat).argmax())
@@ -368,7 +368,7 @@ def test_the_confusion_matrix(name, request):
         for t in report.page.all("table")
         if any(e.attrs.get("aria-label") == "confusion matrix" for e in t.within)
     )
-    names = report.findings.class_names
+    names = report.results.class_names
     for t, row in enumerate(report.page.rows(table)):
         assert row[0].text == names[t]
         for p, cell in enumerate(row[1:]):
@@ -405,10 +405,10 @@ def test_many_classes_make_a_dense_matrix_without_numbers(tmp_path):
 def test_predicted_against_true(three, absent):
     for report in (three, absent):
         rows = report.page.all("ul", **{"class": "shares"})[0]
-        findings = report.findings
-        widest = max(findings.truth_share.max(), findings.predicted_share.max())
+        results = report.results
+        widest = max(results.target_share.max(), results.predicted_share.max())
         for c, row in enumerate(report.page.all("li", inside=rows)):
-            both = findings.truth_share[c], findings.predicted_share[c]
+            both = results.target_share[c], results.predicted_share[c]
             assert row.text.strip().endswith(" / ".join(map(percent, both)))
             bars = [e.attrs["style"] for e in report.page.all("i", inside=row)]
             assert bars == [f"width:{100 * share / widest:.2f}%" for share in both]
@@ -422,29 +422,29 @@ def test_a_class_that_is_never_predicted_is_named(tmp_path):
 
 
 def test_the_plots_say_and_draw_the_numbers(three):
-    findings = three.findings
+    results = three.results
     trimap, reliability = (e.text for e in three.page.all("desc"))
     for pixels in (1, 3, 5, 10, 20):
-        assert f"{percent(findings.trimap[pixels])} % within {pixels} px" in trimap
-    assert percent(findings.scores.miou) in trimap
-    error = percent(findings.calibration.error)
+        assert f"{percent(results.trimap[pixels])} % within {pixels} px" in trimap
+    assert percent(results.scores.miou) in trimap
+    error = percent(results.calibration.error)
     assert f"calibration error {error} %" in reliability
-    confidence = np.nansum(findings.calibration.share * findings.calibration.confidence)
+    confidence = np.nansum(results.calibration.share * results.calibration.confidence)
     assert f"mean confidence {percent(confidence)} %" in reliability
-    assert f"accuracy {percent(findings.scores.pixel_accuracy)} %" in reliability
+    assert f"accuracy {percent(results.scores.pixel_accuracy)} %" in reliability
     first, second = three.page.all("svg")
     points = three.page.all("circle", inside=first)
-    assert len(points) == len(findings.trimap)
+    assert len(points) == len(results.trimap)
     places = [(float(e.attrs["cx"]), -float(e.attrs["cy"])) for e in points]
-    assert np.corrcoef([p[0] for p in places], list(findings.trimap))[0, 1] == pytest.approx(1)
-    heights = list(findings.trimap.values())
+    assert np.corrcoef([p[0] for p in places], list(results.trimap))[0, 1] == pytest.approx(1)
+    heights = list(results.trimap.values())
     assert np.corrcoef([p[1] for p in places], heights)[0, 1] == pytest.approx(1, abs=1e-4)
     dots = three.page.all("circle", inside=second)
-    there = findings.calibration.share > 0
+    there = results.calibration.share > 0
     assert len(dots) == there.sum()
     drawn = np.array([[float(e.attrs["cx"]), float(e.attrs["cy"])] for e in dots])
     frame = Frame((0, 0), (1, 1))
-    pairs = zip(findings.calibration.confidence, findings.calibration.accuracy, strict=True)
+    pairs = zip(results.calibration.confidence, results.calibration.accuracy, strict=True)
     expected = [(frame.x(c), frame.y(a)) for c, a in pairs if not np.isnan(c)]
     assert drawn == pytest.approx(np.array(expected))
 
@@ -458,7 +458,7 @@ def test_frames_map_corners_to_corners():
 
 def test_pictures_show_what_they_say(three):
     found = pictures(three)
-    by_name = {name: maps for name, *maps in three.subject.dataset.scenes}
+    by_name = {name: maps for name, *maps in three.target.dataset.scenes}
     for name, shown in found.items():
         truth, prediction = by_name[name]
         for picture, img in shown.values():
@@ -478,7 +478,7 @@ def test_pictures_show_what_they_say(three):
         assert (right >= 175).all()
         assert not (right == errors[0, 0]).all(-1).any(), "void looks like nothing else"
         share = wrong.sum() / (truth != VOID).sum()
-        assert f"{percent(share)} % of the judged pixels" in shown["errors"][1].attrs["alt"]
+        assert f"{percent(share)} % of the labelled pixels" in shown["errors"][1].attrs["alt"]
     for img in three.page.all("img"):
         assert "alt" in img.attrs
 
@@ -496,7 +496,7 @@ def test_large_images_shrink_without_blur(tmp_path):
 
 def test_the_worst_come_first_and_the_best_last(three, thirty):
     for report in (three, thirty):
-        scores = dict(zip(report.found.names, report.findings.image_miou.tolist(), strict=True))
+        scores = dict(zip(report.found.names, report.results.image_miou.tolist(), strict=True))
         judged = sorted((v, k) for k, v in scores.items() if not math.isnan(v))
         best = min(3, len(judged) // 3)
         worst = min(6, len(judged) - best)
@@ -517,13 +517,13 @@ def test_legend_conventions_config_and_origin(three):
     assert [e.text for e in page.all("li", inside=legend)] == [*NASTY, "void"]
     wide = next(e for e in page.all("table") if e.attrs.get("class") == "words wide")
     assert [[cell.text for cell in row] for row in page.rows(wide)] == [
-        [each.rule, each.used_by, percent(each.value)] for each in three.findings.conventions
+        [each.rule, each.used_by, percent(each.value)] for each in three.results.conventions
     ]
     assert page.all("pre")[0].text == dump_config(CONFIG)
     facts = dict(
         zip((e.text for e in page.all("dt")), (e.text for e in page.all("dd")), strict=True)
     )
-    assert facts["device"] == str(three.subject.predictor.hardware)
+    assert facts["device"] == str(three.target.predictor.hardware)
     assert facts["source"] == three.card.source
     assert f"torch {torch.__version__.split('+')[0]}" in facts["packages"]
     assert "2,000 bootstrap samples" in page.text
@@ -575,7 +575,7 @@ def test_a_full_disk_leaves_the_old_report(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(folder_module.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(UserError, match=r"No space left on device.*--report"):
         make(tmp_path, NASTY, scenes_of(ERRORS, 3), "new")
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
@@ -660,7 +660,7 @@ def test_a_click_sorts(visit, absent):
     assert tab.evaluate(SORTED)[2] == "ascending"
     tab.click(".classes th:nth-child(11) button")
     support = [int(v.replace(",", "")) for v in tab.evaluate(COLUMN, 10)]
-    assert support == sorted(absent.findings.scores.support, reverse=True)
+    assert support == sorted(absent.results.scores.support, reverse=True)
     tab.click(".classes th:first-child button")
     assert tab.evaluate(COLUMN, 0) == ["0", "1", "2", "3"]
 

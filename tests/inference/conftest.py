@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from segkit.config.schema import ModelConfig
-from segkit.data.transforms import Normalize
 from segkit.hardware import Hardware
 from segkit.inference import Predictor
 from segkit.model import SegmentationModel, build_model
+from segkit.normalize import Normalize
 
 CPU = Hardware(torch.device("cpu"), "fp32", "for the tests")
 CLASSES = 4

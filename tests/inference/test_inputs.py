@@ -10,6 +10,7 @@ from PIL import Image
 from segkit.data.images import read_image
 from segkit.errors import UserError
 from segkit.inference.inputs import find_sources, read_ahead, read_pixels
+from segkit.inference.preprocess import Preprocess
 
 
 @pytest.fixture
@@ -84,18 +85,6 @@ def test_results_within_a_folder_are_no_inputs(folder):
             assert found("in/out", out=out) == [("in/out/a.png", "a")]
 
 
-class Network:
-    """As much of a predictor as reading needs."""
-
-    def __init__(self, channels=3, white=None, transforms=()):
-        part = type("Part", (), {})
-        self.config, self.config.model, self.config.data = part(), part(), part()
-        self.config.model.in_channels = channels
-        self.config.data.eval_transforms = transforms
-        self.card = part()
-        self.card.image_max = white
-
-
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (50, 40, 3), np.uint8)
 
@@ -103,16 +92,16 @@ RGB = RNG.integers(0, 256, (50, 40, 3), np.uint8)
 def test_a_plain_tiff_is_mapped(tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, RGB, photometric="rgb")
-    pixels = read_pixels(path, Network())
+    pixels = read_pixels(path, Preprocess(3))
     assert isinstance(pixels, np.memmap)
     assert (pixels == read_image(path)).all()
     tifffile.imwrite(path, RGB[..., 0], photometric="minisblack")
-    pixels = read_pixels(path, Network(1))
+    pixels = read_pixels(path, Preprocess(1))
     assert isinstance(pixels, np.memmap)
     assert (pixels == read_image(path, 1)).all()
     four = np.concatenate([RGB, RGB[..., :1]], -1)
     tifffile.imwrite(path, four, photometric="rgb", extrasamples=["unspecified"])
-    pixels = read_pixels(path, Network(4))
+    pixels = read_pixels(path, Preprocess(4))
     assert isinstance(pixels, np.memmap)
     assert (pixels == read_image(path, 4)).all()
 
@@ -136,12 +125,12 @@ def test_other_tiffs_are_read(tmp_path):
         (RGB.astype(np.uint16), {"photometric": "rgb"}, 3, 255.0),
     ):
         tifffile.imwrite(path, pixels, **options)
-        found = read_pixels(path, Network(channels, white))
+        found = read_pixels(path, Preprocess(channels, white))
         assert not isinstance(found, np.memmap)
         assert (found == read_image(path, channels, white)).all()
     tifffile.imwrite(path, RGB, photometric="rgb")
     transforms = ({"CLAHE": {"p": 1.0}},)
-    assert not isinstance(read_pixels(path, Network(transforms=transforms)), np.memmap)
+    assert not isinstance(read_pixels(path, Preprocess(3, transforms=transforms)), np.memmap)
 
 
 def test_images_are_read_as_in_training(tmp_path):
@@ -149,7 +138,7 @@ def test_images_are_read_as_in_training(tmp_path):
     exif = turned.getexif()
     exif[0x0112] = 6
     turned.save(tmp_path / "turned.jpg", exif=exif)
-    assert read_pixels(tmp_path / "turned.jpg", Network()).shape == (40, 50, 3)
+    assert read_pixels(tmp_path / "turned.jpg", Preprocess(3)).shape == (40, 50, 3)
     Image.fromarray(RGB).quantize(16).save(tmp_path / "palette.png")
     Image.fromarray(RGB[..., 0]).save(tmp_path / "grey.png")
     Image.fromarray(np.dstack([RGB, RGB[..., :1]])).save(tmp_path / "alpha.png")
@@ -162,14 +151,14 @@ def test_images_are_read_as_in_training(tmp_path):
         ("alpha.png", 3, None),
         ("deep.npy", 3, 4095.0),
     ):
-        found = read_pixels(tmp_path / name, Network(channels, white))
+        found = read_pixels(tmp_path / name, Preprocess(channels, white))
         assert (found == read_image(tmp_path / name, channels, white)).all()
 
 
 def test_a_damaged_tiff_is_told(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"II*\0nothing")
     with pytest.raises(UserError, match=r"a\.tif: cannot be read"):
-        read_pixels(tmp_path / "a.tif", Network())
+        read_pixels(tmp_path / "a.tif", Preprocess(3))
 
 
 def test_reading_ahead_keeps_order_and_is_one_ahead():

@@ -8,13 +8,21 @@ import torch
 from PIL import Image
 
 from segkit.data.card import Card
-from segkit.data.draw import overlay
-from segkit.data.labels import LabelMap
+from segkit.data.label_map import LabelMap
+from segkit.drawing.masks import overlay
 from segkit.errors import UserError
 from segkit.inference import Prediction
 from segkit.inference import outputs as module
 from segkit.inference.inputs import Source
-from segkit.inference.outputs import Unwritable, Wanted, Writer, check_targets, in_bands, targets
+from segkit.inference.outputs import (
+    Outputs,
+    Unwritable,
+    Writer,
+    check_outputs,
+    map_bands,
+    output_paths,
+)
+from segkit.labels import Classes
 
 LABEL_MAPS = {
     "indices": {0: "a", 1: "b", 2: "c"},
@@ -36,6 +44,11 @@ def make_card(label_map):
     )
 
 
+def writer_of(out, card, *outputs):
+    classes = Classes(card.class_names, card.colors)
+    return Writer(out, classes, Outputs(*outputs), card)
+
+
 @pytest.fixture
 def prediction():
     rng = np.random.default_rng(0)
@@ -48,7 +61,7 @@ def prediction():
 def test_masks_read_back_as_predicted(label_map, prediction, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PIXELS_AT_ONCE", 500)
     card = make_card(label_map)
-    Writer(tmp_path, card, Wanted()).write(Path("x"), np.zeros((37, 53, 3), np.uint8), prediction)
+    writer_of(tmp_path, card).write(Path("x"), np.zeros((37, 53, 3), np.uint8), prediction)
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
     path = tmp_path / "x.png"
     assert (LabelMap(card).read(path) == prediction.mask.numpy()).all()
@@ -67,7 +80,7 @@ def test_masks_read_back_as_predicted(label_map, prediction, tmp_path, monkeypat
 def test_pictures_and_probabilities(prediction, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PIXELS_AT_ONCE", 500)
     card = make_card(LABEL_MAPS["values"])
-    writer = Writer(tmp_path / "a/b", card, Wanted(True, True, True))
+    writer = writer_of(tmp_path / "a/b", card, True, True, True)
     writer.begin()
     image = np.random.default_rng(0).integers(0, 256, (37, 53, 3), np.uint8)
     writer.write(Path("sub/v1.0"), image, prediction)
@@ -92,7 +105,7 @@ def test_pictures_and_probabilities(prediction, tmp_path, monkeypatch):
 
 
 def test_a_legend_shows_every_colour(tmp_path):
-    Writer(tmp_path, make_card(LABEL_MAPS["values"]), Wanted(color=True)).begin()
+    writer_of(tmp_path, make_card(LABEL_MAPS["values"]), False, True).begin()
     picture = np.array(Image.open(tmp_path / "legend.png").convert("RGB"))
     assert min(picture.shape[:2]) > 60
     for color in COLORS:
@@ -100,7 +113,7 @@ def test_a_legend_shows_every_colour(tmp_path):
 
 
 def test_a_write_that_fails_leaves_nothing_and_the_old_file(prediction, tmp_path, monkeypatch):
-    writer = Writer(tmp_path, make_card(LABEL_MAPS["values"]), Wanted())
+    writer = writer_of(tmp_path, make_card(LABEL_MAPS["values"]))
     image = np.zeros((37, 53, 3), np.uint8)
     writer.write(Path("x"), image, prediction)
     before = (tmp_path / "x.png").read_bytes()
@@ -125,7 +138,7 @@ def test_a_write_that_fails_leaves_nothing_and_the_old_file(prediction, tmp_path
         assert (tmp_path / "x.png").read_bytes() == before
 
 
-def test_large_images_are_painted_in_bands(monkeypatch):
+def test_large_images_are_painted_map_bands(monkeypatch):
     monkeypatch.setattr(module, "PIXELS_AT_ONCE", 40)
     calls = []
 
@@ -134,7 +147,7 @@ def test_large_images_are_painted_in_bands(monkeypatch):
         return (2 * x).astype(np.uint16)
 
     x = np.arange(23 * 7).reshape(23, 7)
-    assert (in_bands(double, x) == 2 * x).all()
+    assert (map_bands(double, x) == 2 * x).all()
     assert calls == [(5, 7)] * 4 + [(3, 7)]
 
 
@@ -143,12 +156,12 @@ def sources(*names):
 
 
 def test_results_that_would_overwrite_each_other_are_refused(tmp_path):
-    everything = Wanted(True, True, True)
+    everything = Outputs(True, True, True)
 
-    def check(*names, wanted):
-        check_targets(sources(*names), tmp_path, wanted)
+    def check(*names, outputs):
+        check_outputs(sources(*names), tmp_path, outputs)
 
-    check("a.png", "b.png", "sub/a.png", "a.mp4", wanted=everything)
+    check("a.png", "b.png", "sub/a.png", "a.mp4", outputs=everything)
     for names in (
         ("a.png", "a.jpg"),
         ("a.png", "a_overlay.png"),
@@ -158,8 +171,8 @@ def test_results_that_would_overwrite_each_other_are_refused(tmp_path):
         ("legend.jpg",),
     ):
         with pytest.raises(UserError, match="would both be written to"):
-            check(*names, wanted=everything)
-    check("a.png", "a_overlay.png", "legend.jpg", wanted=Wanted())
+            check(*names, outputs=everything)
+    check("a.png", "a_overlay.png", "legend.jpg", outputs=Outputs())
     assert not list(tmp_path.iterdir())
 
 
@@ -168,15 +181,15 @@ def test_an_input_is_never_overwritten(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path)
     for out in (tmp_path, tmp_path / "link", tmp_path / "sub/.."):
         with pytest.raises(UserError, match=r"a\.png is an input; name another folder with --out"):
-            check_targets([Source(tmp_path / "a.png", Path("a"))], out, Wanted())
-    check_targets([Source(tmp_path / "a.png", Path("a"))], tmp_path / "out", Wanted())
+            check_outputs([Source(tmp_path / "a.png", Path("a"))], out, Outputs())
+    check_outputs([Source(tmp_path / "a.png", Path("a"))], tmp_path / "out", Outputs())
 
 
 def test_targets_of_a_video():
     [source] = sources("clip.mp4")
     out = Path("out")
-    assert targets(source, out, Wanted()) == [out / "clip"]
-    assert targets(source, out, Wanted(True, True)) == [
+    assert output_paths(source, out, Outputs()) == [out / "clip"]
+    assert output_paths(source, out, Outputs(True, True)) == [
         out / "clip",
         out / "clip.mp4",
         out / "clip_color.mp4",
@@ -187,6 +200,21 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file/below"):
         with pytest.raises(UserError, match="is no folder that can be written to"):
-            check_targets(sources("a.png"), out, Wanted())
-        with pytest.raises(Unwritable, match="cannot write to"):
-            Writer(out, make_card(LABEL_MAPS["values"]), Wanted()).begin()
+            check_outputs(sources("a.png"), out, Outputs())
+        with pytest.raises(UserError, match="cannot write into"):
+            writer_of(out, make_card(LABEL_MAPS["values"])).begin()
+
+
+def test_without_raw_labels_masks_hold_class_indices(prediction, tmp_path):
+    Writer(tmp_path, Classes(("a", "b", "c"), tuple(COLORS))).write_mask(Path("x"), prediction)
+    mask = prediction.mask.numpy()
+    with Image.open(tmp_path / "x.png") as picture:
+        assert picture.mode == "P"
+        assert (np.array(picture) == mask).all()
+        assert (np.array(picture.convert("RGB")) == np.array(COLORS, np.uint8)[mask]).all()
+
+
+def test_probabilities_that_were_not_predicted_are_asked_for(prediction, tmp_path):
+    writer = Writer(tmp_path, Classes.numbered(3), Outputs(probabilities=True))
+    with pytest.raises(UserError, match="predict with probabilities=True"):
+        writer.write_mask(Path("x"), Prediction(prediction.mask))

@@ -8,17 +8,25 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from segkit.checkpoint import save_checkpoint
+from segkit.checkpoint import (
+    find_checkpoint,
+    load_checkpoint,
+    restore_config,
+    save_checkpoint,
+)
 from segkit.config import load_config
-from segkit.data import build_dataset, load_card, make_loader
+from segkit.data.card import load_card
+from segkit.data.dataset import build_dataset
 from segkit.data.images import read_image
-from segkit.data.loader import EpochBatches
-from segkit.data.transforms import Normalize
+from segkit.data.loader import EpochBatches, Loader
+from segkit.data.reader import SampleReader
 from segkit.errors import UserError
 from segkit.evaluation import evaluate
 from segkit.hardware import Hardware
 from segkit.inference import Predictor, Tiles
+from segkit.inference.preprocess import Preprocess, as_tensor
 from segkit.model import build_model
+from segkit.normalize import Normalize
 
 CPU = Hardware(torch.device("cpu"), "fp32", "for the tests")
 
@@ -53,7 +61,10 @@ def test_masks_are_those_that_evaluation_scored(options, checkpoint, tiny_set, m
     transforms = [{"CLAHE": {"p": 1.0}}]
     run = checkpoint({"data.eval_transforms": transforms, "data.batch_size": 3})
     predictor = Predictor.load(run, "cpu", **options)
-    dataset = build_dataset(predictor.config, predictor.card, "val", augment=False)
+    content = load_checkpoint(find_checkpoint(run))
+    config = restore_config(content, run)
+    reader = SampleReader(predictor.card, "val")
+    dataset = build_dataset(config, reader, augment=False, mean=config.data.mean)
     scored = {}
 
     def keep(self, *args, **kwargs):
@@ -64,7 +75,7 @@ def test_masks_are_those_that_evaluation_scored(options, checkpoint, tiny_set, m
     segment = Predictor.segment
     with monkeypatch.context() as patch:
         patch.setattr(Predictor, "segment", keep)
-        loader = make_loader(dataset, EpochBatches(3, 3, shuffle=False), 0)
+        loader = Loader(dataset, EpochBatches(3, 3, shuffle=False))
         evaluate(predictor, loader, predictor.card.num_classes)
     assert len(scored) == 3
     fresh = Predictor.load(run, "cpu", **options)
@@ -178,7 +189,7 @@ def test_a_mask_has_the_size_of_the_image_whatever_was_resized(transform, checkp
     assert found.mask.shape == found.confidence.shape == (40, 48)
     assert found.probabilities.shape == (3, 40, 48)
     assert found.probabilities.dtype == torch.float16
-    inner = predictor.segment(predictor.preprocess(pixels), probabilities=True)
+    inner = predictor.segment(as_tensor(predictor.preprocess(pixels)), probabilities=True)
     assert inner.mask.shape != (40, 48)
     # nearest, by centres; no centre falls between two cells here
     rows, columns = (
@@ -279,3 +290,71 @@ def test_a_missing_or_damaged_checkpoint_is_refused(tmp_path):
     (tmp_path / "bad.pt").write_bytes(b"nothing")
     with pytest.raises(UserError, match="damaged"):
         Predictor.load(tmp_path / "bad.pt", "cpu")
+
+
+class Shades(nn.Module):
+    """Predicts by the brightness of a pixel, from no more than that."""
+
+    def forward(self, x):
+        light = x.mean(1)
+        return torch.stack([light, 1 - light, light.new_full(light.shape, 0.55)], 1)
+
+
+class Held(Shades):
+    """Returns its logits as torchvision's models do."""
+
+    def forward(self, x):
+        return {"out": super().forward(x), "aux": x}
+
+
+@pytest.mark.parametrize("model", [Shades(), Held()], ids=["logits", "mapping"])
+def test_any_module_serves(model, predictor_of, image):
+    pixels = image((33, 50))
+    expected = Shades()(torch.from_numpy(pixels).permute(2, 0, 1)[None])[0].argmax(0).byte()
+    assert len(expected.unique()) == 3
+    for options in ({}, {"tiles": Tiles(16, "blend")}, {"flip": True}):
+        assert torch.equal(predictor_of(model, **options)(pixels).mask, expected)
+    with pytest.raises(UserError, match=r"no attribute 'stride'.*mode blend"):
+        predictor_of(model, tiles=Tiles(16))
+
+
+def test_what_sees_the_whole_image_is_not_cut_exactly(network, predictor_of):
+    model = network(name="unet", widths=[8, 8, 8, 8])
+    model.decoder.sees_all = True
+    with pytest.raises(UserError, match=r"sees_all.*mode blend"):
+        predictor_of(model, tiles=Tiles(64))
+    predictor_of(model, tiles=Tiles(64, "blend"))
+
+
+def test_images_that_come_normalised_are_not_normalised_again(network, image):
+    model = network(name="unet", widths=[8, 8, 8, 8])
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
+    pixels = image((40, 50))
+    expected = Predictor(model, Normalize(mean, std), CPU)(pixels, confidence=True)
+    normalised = ((pixels - np.float32(mean)) / np.float32(std)).astype(np.float32)
+    found = Predictor(model, None, CPU)(normalised, confidence=True)
+    torch.testing.assert_close(found.confidence, expected.confidence, atol=1e-5, rtol=0)
+    with pytest.raises(UserError, match=r"normalize=Normalize\(mean, std\)"):
+        Predictor(model, None, CPU)(np.zeros((40, 50, 3), np.uint8))
+    with pytest.raises(UserError, match=r"preprocess=Preprocess\(channels\)"):
+        Predictor(model, None, CPU, tiles=Tiles(64))
+    Predictor(model, None, CPU, tiles=Tiles(64), preprocess=Preprocess(3))
+
+
+def test_a_tensor_is_segmented_as_its_array_is_predicted(network, predictor_of, image):
+    predictor = predictor_of(network(name="unet", widths=[8, 8, 8, 8]), scales=(0.7, 1.0))
+    pixels = image((41, 50))
+    expected = predictor(pixels, confidence=True)
+    plain = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+    for tensor in (plain, plain.contiguous(memory_format=torch.contiguous_format), plain[None][0]):
+        found = predictor.segment(tensor, confidence=True)
+        assert torch.equal(found.mask, expected.mask)
+        assert torch.equal(found.confidence, expected.confidence)
+
+
+def test_memory_that_is_mapped_is_viewed_and_never_written(tmp_path):
+    np.save(tmp_path / "image.npy", np.arange(60, dtype=np.uint8).reshape(4, 5, 3))
+    mapped = np.load(tmp_path / "image.npy", mmap_mode="r")
+    tensor = as_tensor(mapped)
+    assert tensor.data_ptr() == mapped.ctypes.data
+    assert tensor.shape == (3, 4, 5)

@@ -17,9 +17,9 @@ from torch import nn
 
 from segkit.checkpoint import save_checkpoint
 from segkit.config import load_config
-from segkit.data import load_card
+from segkit.data.card import load_card
 from segkit.data.images import read_image
-from segkit.data.labels import LabelMap
+from segkit.data.label_map import LabelMap
 from segkit.inference import Predictor
 from segkit.model import build_model
 

@@ -3,144 +3,134 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
-
-import jinja2
+from pathlib import Path
 
 from segkit.config import dump_config
-from segkit.data.draw import VOID_COLOR
+from segkit.drawing.masks import ERROR_COLOR, ERROR_VOID_COLOR, VOID_COLOR
+from segkit.drawing.pages import render
+from segkit.errors import UserError
 from segkit.evaluation.boundary import BOUNDARY_IOU_WIDTH, BOUNDARY_TOLERANCE
 from segkit.evaluation.evaluate import Evaluation
-from segkit.evaluation.findings import HEADLINES, Findings
-from segkit.evaluation.intervals import SAMPLES, Interval
-from segkit.evaluation.metrics import percent
+from segkit.evaluation.export import class_csv, image_csv
+from segkit.evaluation.intervals import SAMPLES
 from segkit.evaluation.report import gallery, plots
 from segkit.evaluation.report.confusion import confusion_of
-from segkit.evaluation.subject import Subject
+from segkit.evaluation.results import HEADLINES, Results
+from segkit.evaluation.scores import Shares, percent
+from segkit.evaluation.target import EvaluationTarget
+from segkit.files import check_folder, write_file
 
 PACKAGES = ("segkit", "torch", "torchvision", "albumentations", "numpy", "torchmetrics")
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A headline figure as the page shows it.
+def write_report(
+    folder: Path, evaluation: Evaluation, results: Results, target: EvaluationTarget, figures: str
+) -> Path:
+    """Write report.html, metrics.json, classes.csv and images.csv; return the path of the page.
 
     Args:
-        key: of it.
-        name: as people write it.
-        value: share of one.
-        interval: of 95 %, if there is one.
-        note: below it.
-    """
-
-    key: str
-    name: str
-    value: float
-    interval: Interval | None
-    note: str = ""
-
-
-def as_html(evaluation: Evaluation, findings: Findings, subject: Subject) -> str:
-    """Make the page.
-
-    Args:
+        folder: made if needed; an older report there is overwritten.
         evaluation: the counts.
-        findings: the figures read off them.
-        subject: what was judged; its model predicts the images shown once more.
+        results: the scores computed from them.
+        target: model and images; the model predicts the images shown once more.
+        figures: the scores as JSON.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("segkit.evaluation.report", ""),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    page = folder / "report.html"
+    html = as_html(evaluation, results, target)
+    try:
+        check_folder(folder)
+        write_file(folder / "metrics.json", figures)
+        write_file(folder / "classes.csv", class_csv(results))
+        write_file(folder / "images.csv", image_csv(evaluation, results))
+        write_file(page, html)
+    except UserError as error:
+        raise UserError(f"{error}; name a folder that can be written to with --report") from error
+    return page
+
+
+def as_html(evaluation: Evaluation, results: Results, target: EvaluationTarget) -> str:
+    """Return the page."""
     worst, best = (
-        list(gallery.show(chosen, evaluation, findings, subject))
-        for chosen in gallery.choose(evaluation, findings)
+        list(gallery.show(chosen, evaluation, results, target))
+        for chosen in gallery.choose(results)
     )
-    return environment.get_template("report.html.j2").render(
-        findings=findings,
-        subject=subject,
-        tiles=tiles(findings),
-        columns=class_columns(findings),
-        missed=never_predicted(findings),
-        colors=subject.dataset.card.colors,
+    return render(
+        "segkit.evaluation.report",
+        "report.html.j2",
+        results=results,
+        target=target,
+        labels=HEADLINES,
+        notes=notes(results),
+        columns=class_columns(results),
+        missed=never_predicted(results),
+        colors=target.card.colors,
         void_color=VOID_COLOR,
         confusion=confusion_of(evaluation.matrix),
-        trimap=plots.trimap_plot(findings),
-        reliability=plots.reliability_plot(findings),
+        trimap=plots.trimap_plot(results),
+        reliability=plots.reliability_plot(results),
         plots=plots,
         worst=worst,
         best=best,
-        error_color=gallery.ERROR,
-        error_void_color=gallery.VOID,
+        error_color=ERROR_COLOR,
+        error_void_color=ERROR_VOID_COLOR,
         samples=SAMPLES,
         tolerance=BOUNDARY_TOLERANCE,
         band=BOUNDARY_IOU_WIDTH,
-        config=dump_config(subject.config),
-        facts=facts(evaluation, subject),
+        config=dump_config(target.config),
+        facts=facts(evaluation, target),
         percent=percent,
     )
 
 
-def tiles(findings: Findings) -> list[Tile]:
-    """Give the headline figures."""
-    scores = findings.scores
-    notes = {"miou": f"{scores.classes_present} of {len(scores.iou)} classes present"}
-    if "foreground_iou" in findings.headlines:
-        notes["foreground_iou"] = f"class ‘{findings.class_names[1]}’"
-    return [
-        Tile(key, HEADLINES[key], figure.value, figure.interval, notes.get(key, ""))
-        for key, figure in findings.headlines.items()
-    ]
+def notes(results: Results) -> dict[str, str]:
+    """Return what is written below headline scores."""
+    scores = results.scores
+    return {
+        "miou": f"{scores.classes_present} of {len(scores.iou)} classes present",
+        "foreground_iou": f"class ‘{results.class_names[1]}’",
+    }
 
 
-def class_columns(findings: Findings) -> dict[str, tuple[float, ...]]:
-    """Give the columns of the class table that are shares, as (title, values)."""
-    scores = findings.scores
+def class_columns(results: Results) -> dict[str, Sequence[float] | Shares]:
+    """Return the columns of the class table that are shares, by title."""
+    scores = results.scores
     return {
         "IoU": scores.iou,
         "Dice": scores.dice,
         "precision": scores.precision,
-        "accuracy (recall)": scores.accuracy,
-        "boundary F1": tuple(findings.boundary_f1.tolist()),
-        "boundary IoU": tuple(findings.boundary_iou.tolist()),
-        "of truth": tuple(findings.truth_share.tolist()),
-        "of prediction": tuple(findings.predicted_share.tolist()),
+        "accuracy (recall)": scores.recall,
+        "boundary F1": results.boundary_f1,
+        "boundary IoU": results.boundary_iou,
+        "of truth": results.target_share,
+        "of prediction": results.predicted_share,
     }
 
 
-def never_predicted(findings: Findings) -> list[str]:
-    """Name the classes that are in the truth alone."""
-    pairs = zip(findings.scores.support, findings.predicted_share, strict=True)
-    return [
-        name
-        for name, (support, share) in zip(findings.class_names, pairs, strict=True)
-        if support and not share
-    ]
+def never_predicted(results: Results) -> list[str]:
+    """Return the classes that are in the target but never predicted."""
+    columns = results.class_names, results.scores.support, results.predicted_share
+    return [name for name, support, share in zip(*columns, strict=True) if support and not share]
 
 
-def facts(evaluation: Evaluation, subject: Subject) -> dict[str, str]:
-    """Say what the figures may depend on besides the config."""
-    predictor, card = subject.predictor, subject.dataset.card
+def facts(evaluation: Evaluation, target: EvaluationTarget) -> dict[str, str]:
+    """Return what the scores may depend on besides the config."""
+    predictor, card = target.predictor, target.card
     cut = predictor.tiles
     views = [f"x {scale:g}{', mirrored' if flip else ''}" for scale, flip in predictor.views]
-    images = len(evaluation.names)
+    images, seconds = len(evaluation.names), evaluation.seconds
     known = {
         "checkpoint": predictor.origin,
-        "data": f"{subject.title}, {images} image{'' if images == 1 else 's'}",
+        "data": f"{target.title}, {images} image{'' if images == 1 else 's'}",
         "data root": card.root,
         "source": card.source,
         "licence": card.licence,
         "images predicted": f"in tiles of {cut.size} px, {cut.mode}" if cut else "whole",
         "averaged over": "; ".join(views) if predictor.averages else "",
         "device": str(predictor.hardware),
-        "evaluation took": (
-            f"{evaluation.seconds:.1f} s ({images / evaluation.seconds:.1f} images/s)"
-        ),
+        "evaluation took": f"{seconds:.1f} s ({images / seconds:.1f} images/s)",
         "written": datetime.now().astimezone().isoformat(" ", "minutes"),
         "python": platform.python_version(),
         "platform": platform.platform(),

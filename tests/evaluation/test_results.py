@@ -1,6 +1,7 @@
 """All figures of an evaluation together, and the lines, tables and files made of them."""
 
 import csv
+import dataclasses
 import io
 import json
 
@@ -8,29 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from segkit.data.card import Card
+from segkit.errors import UserError
 from segkit.evaluation.boundary import BoundaryCounts, boundary_counts
 from segkit.evaluation.boundary_scores import boundary_f1, mean_boundary_f1
 from segkit.evaluation.calibration import BINS
 from segkit.evaluation.evaluate import Evaluation
-from segkit.evaluation.findings import HEADLINES, findings_of
+from segkit.evaluation.export import as_json, class_csv, image_csv
 from segkit.evaluation.intervals import percentiles
+from segkit.evaluation.results import HEADLINES, summarize_evaluation
 from segkit.evaluation.table import headlines
-from segkit.evaluation.written import as_json, class_csv, image_csv
 
 VOID = 255
-
-
-def card(*names):
-    return Card.model_validate(
-        {
-            "name": "things",
-            "root": "things",
-            "classes": [{"name": n, "color": [0, 0, 0]} for n in names],
-            "label_map": dict(enumerate(names)),
-            "splits": {},
-        }
-    )
 
 
 def evaluation_of(truths, predictions, num_classes):
@@ -78,7 +67,7 @@ def lines_of(matrix, images=1):
         [truth.reshape(shape)] * images, [prediction.reshape(shape)] * images, len(matrix) - 1
     )
     names = ("sky", "road", "car")[: len(matrix) - 1]
-    return "\n".join(headlines(findings_of(evaluation, card(*names))))
+    return "\n".join(headlines(summarize_evaluation(evaluation, names)))
 
 
 def test_headlines_give_the_scores_and_the_baseline():
@@ -124,7 +113,7 @@ def test_what_should_make_one_doubt(matrix, warning):
 
 def test_intervals_are_those_of_drawing_images_by_hand():
     evaluation = painted()
-    found = findings_of(evaluation, card("a", "b", "c"), seed=3)
+    found = summarize_evaluation(evaluation, "abc", seed=3)
     rng = np.random.default_rng(8)
     each = evaluation.matrices[:, :3].double().numpy()
     mious, accuracies, f1s = [], [], []
@@ -144,11 +133,11 @@ def test_intervals_are_those_of_drawing_images_by_hand():
         assert low < found.headlines[name].value < high
 
 
-def test_shares_of_truth_and_prediction():
+def test_shares_of_target_and_prediction():
     evaluation = painted()
-    found = findings_of(evaluation, card("a", "b", "c"))
+    found = summarize_evaluation(evaluation, "abc")
     matrix = evaluation.matrix.numpy()
-    np.testing.assert_allclose(found.truth_share, matrix.sum(1) / matrix.sum())
+    np.testing.assert_allclose(found.target_share, matrix.sum(1) / matrix.sum())
     np.testing.assert_allclose(found.predicted_share, matrix.sum(0) / matrix.sum())
 
 
@@ -157,7 +146,7 @@ def test_files_say_the_same():
     # class 3 nowhere: neither in truth nor in prediction
     gone = evaluation_of([np.zeros((4, 4), int)], [np.zeros((4, 4), int)], 4)
     for one in (evaluation, gone):
-        found = findings_of(one, card("a", "b", "c", "d"))
+        found = summarize_evaluation(one, "abcd")
         plain = json.loads(json.dumps(as_json(one, found, split="val"), allow_nan=False))
         assert plain["split"] == "val"
         assert list(plain["headlines"]) == [n for n in HEADLINES if n != "foreground_iou"]
@@ -173,3 +162,16 @@ def test_files_say_the_same():
         assert float(images[0]["miou"]) == found.image_miou[0]
     assert rows[1]["iou"] == ""
     assert plain["scores"]["iou"][1] is None
+    # what users read keeps its names
+    assert list(plain["scores"]) == [
+        "pixel_accuracy", "mean_accuracy", "miou", "frequency_weighted_iou", "mean_dice",
+        "iou", "dice", "precision", "accuracy", "support", "classes_present",
+    ]  # fmt: skip
+    assert plain["truth_share"] == found.target_share.tolist()
+
+
+@pytest.mark.parametrize("missing", ["boundary", "calibration"])
+def test_counts_that_are_missing_are_asked_for(missing):
+    lacking = dataclasses.replace(painted(), **{missing: None})
+    with pytest.raises(UserError, match=r"boundaries=True, calibration=True"):
+        summarize_evaluation(lacking, "abc")

@@ -1,15 +1,15 @@
-"""All figures of an evaluation, with their intervals, as they are printed, written and drawn."""
+"""All scores of an evaluation, with their intervals, as they are printed, exported and drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.card import Card
+from segkit.errors import UserError
 from segkit.evaluation.boundary import TRIMAP_RADII
 from segkit.evaluation.boundary_scores import (
     band_iou,
@@ -23,17 +23,17 @@ from segkit.evaluation.calibration import Calibration, calibration
 from segkit.evaluation.conventions import Convention, conventions
 from segkit.evaluation.evaluate import Evaluation
 from segkit.evaluation.intervals import Interval, Resampling, resample
-from segkit.evaluation.metrics import (
+from segkit.evaluation.scores import (
     Scores,
     Shares,
     class_counts,
-    figures,
     majority_baseline,
     nanmean,
+    scores_of_counts,
 )
 
-HEADLINES = {  # name in Findings.headlines -> as people write it
-    "foreground_iou": "foreground IoU",  # of the second of two classes, whom the mean would hide
+HEADLINES = {  # name in Results.headlines -> label
+    "foreground_iou": "foreground IoU",  # of the second of two classes, which the mean would hide
     "miou": "mIoU",
     "pixel_accuracy": "pixel accuracy",
     "mean_accuracy": "mean accuracy",
@@ -46,13 +46,13 @@ OF_PIXELS = ("miou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou"
 
 
 class Headline(NamedTuple):
-    """A figure over the whole split.
+    """A score over the whole split.
 
     Args:
-        value: share of one, nan where there is nothing to judge.
+        value: share of one, nan where there is nothing to score.
         interval: of 95 %; None for too few images.
-        samples: what the figure is in each bootstrap sample; those of two models on the same
-            images belong together.
+        samples: the score of each bootstrap sample; those of two models on the same images are
+            paired.
     """
 
     value: float
@@ -61,25 +61,25 @@ class Headline(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What there is to say of a model on a split.
+class Results:
+    """What an evaluation says about a model on a split.
 
     Args:
         class_names: in the order of the class indices.
-        images: judged.
+        images: number of images evaluated.
         block: images drawn together for the intervals.
-        scores: from the confusion matrix.
+        scores: of the whole split.
         headlines: by the keys of `HEADLINES`, in that order; the foreground for two classes alone.
         boundary_f1: per class.
         boundary_iou: per class.
         trimap: pixels from a boundary -> mIoU within.
         calibration: of the confidence.
-        majority: the most frequent class in the truth.
-        baseline: the scores of answering it everywhere.
-        predicted_share: per class, of the judged pixels.
-        truth_share: per class, of the judged pixels.
-        conventions: the numbers under other toolkits' rules.
-        image_miou: of each image, in the order of the names; nan for one all void.
+        majority: the most frequent class in the target.
+        baseline: the scores of predicting it everywhere.
+        predicted_share: per class, of the labelled pixels.
+        target_share: per class, of the labelled pixels.
+        conventions: the mIoU under other toolkits' rules.
+        image_miou: of each image, in the order of the names; nan where all is void.
     """
 
     class_names: tuple[str, ...]
@@ -94,46 +94,52 @@ class Findings:
     majority: int
     baseline: Scores
     predicted_share: Shares
-    truth_share: Shares
+    target_share: Shares
     conventions: list[Convention]
     image_miou: Shares
 
     @property
     def warnings(self) -> list[str]:
-        """What should make one doubt the model or the figures."""
-        found = []
+        """Reasons to doubt the model or the scores."""
         if not sum(self.scores.support):
-            found.append("every pixel of the truth is void: there is nothing to judge")
-        elif self.scores.miou <= self.baseline.miou + 0.01:
-            found.append(
-                "the model is no better than calling everything "
-                f"'{self.class_names[self.majority]}' (mIoU within a point of that baseline)"
-            )
-        return found
+            return ["every pixel of the truth is void: there is nothing to judge"]
+        if self.scores.miou > self.baseline.miou + 0.01:
+            return []
+        return [
+            f"the model is no better than calling everything '{self.class_names[self.majority]}' "
+            "(mIoU within a point of that baseline)"
+        ]
 
 
-def findings_of(
-    evaluation: Evaluation, card: Card, block: int | None = None, seed: int = 0
-) -> Findings:
-    """Work out all figures.
+def summarize_evaluation(
+    evaluation: Evaluation,
+    class_names: Sequence[str],
+    sequences: str | None = None,
+    block: int | None = None,
+    seed: int = 0,
+) -> Results:
+    """Compute all scores.
 
     Args:
         evaluation: with boundaries and calibration.
-        card: of the data set.
-        block: consecutive images drawn together for the intervals; None: as the card suggests.
+        class_names: in the order of the class indices.
+        sequences: the card's pattern for the names of consecutive frames, if there are any.
+        block: consecutive images drawn together for the intervals; None: 10 for sequences, else 1.
         seed: of the intervals.
     """
-    assert evaluation.boundary is not None
-    assert evaluation.calibration is not None
-    resampling = resample(evaluation.names, card, block, seed)
+    if evaluation.boundary is None or evaluation.calibration is None:
+        raise UserError(
+            "the evaluation lacks counts; call evaluate(..., boundaries=True, calibration=True)"
+        )
+    resampling = resample(evaluation.names, sequences, block, seed)
     each = class_counts(evaluation.matrices[:, :-1])  # (N, C, 3)
     counts = each.sum(0)
     f1 = boundary_f1(evaluation.boundary.f1)  # (N, C)
     pixels = counts[:, 1].sum() or np.nan
     trimap = trimap_miou(evaluation.boundary.trimap).tolist()
     majority, baseline = majority_baseline(evaluation.matrix)
-    return Findings(
-        class_names=card.class_names,
+    return Results(
+        class_names=tuple(class_names),
         images=len(evaluation.names),
         block=resampling.block,
         scores=evaluation.scores,
@@ -145,27 +151,22 @@ def findings_of(
         majority=majority,
         baseline=baseline,
         predicted_share=counts[:, 2] / pixels,
-        truth_share=counts[:, 1] / pixels,
+        target_share=counts[:, 1] / pixels,
         conventions=conventions(evaluation.matrices),
-        image_miou=figures(each).miou,
+        image_miou=scores_of_counts(each).miou,
     )
 
 
 def _headlines(
     scores: Scores, each: Shares, f1: Shares, bands: NDArray[np.int64], resampling: Resampling
 ) -> dict[str, Headline]:
-    """Give the figures of the whole split and their intervals.
+    """Return the scores of the whole split and their intervals.
 
-    Args:
-        scores: of the split.
-        each: counts of each image, `(N, num_classes, 3)`.
-        f1: of the boundaries of each image, `(N, num_classes)`.
-        bands: counts of the boundary IoU of each image, `(N, num_classes, 2)`.
-        resampling: of the images.
+    Shape: of each image, counts `each` `(N, C, 3)`, boundary `f1` `(N, C)` and `bands` `(N, C, 2)`.
     """
 
     def of_pixels(counts: Shares) -> Shares:
-        found = figures(counts)
+        found = scores_of_counts(counts)
         return np.stack([*(getattr(found, name) for name in OF_PIXELS), found.iou[..., 1]])
 
     drawn = resampling.of_sums(each, of_pixels)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from segkit.evaluation.metrics import majority_baseline, percent, scores_of
+from segkit.evaluation.scores import majority_baseline, percent, scores_of
 
 VOID = 255
 
@@ -57,7 +57,7 @@ def test_scores_equal_the_definitions(seed):
     scores = scores_of(torch.from_numpy(matrix))
     iou, accuracy, miou, mean_accuracy, weighted, present = oracle(matrix)
     np.testing.assert_allclose(scores.iou, iou, rtol=1e-12)
-    np.testing.assert_allclose(scores.accuracy, accuracy, rtol=1e-12)
+    np.testing.assert_allclose(scores.recall, accuracy, rtol=1e-12)
     assert scores.miou == pytest.approx(miou, rel=1e-12)
     assert scores.mean_accuracy == pytest.approx(mean_accuracy, rel=1e-12)
     assert scores.frequency_weighted_iou == pytest.approx(weighted, rel=1e-12)
@@ -96,7 +96,7 @@ def test_scores_equal_scikit_learn(seed):
         (scores.iou, iou),
         (scores.dice, dice),
         (scores.precision, precision),
-        (scores.accuracy, recall),
+        (scores.recall, recall),
         (scores.support, support),
     ):
         np.testing.assert_allclose([got[c] for c in present], want, rtol=1e-9)
@@ -108,7 +108,7 @@ def test_a_class_that_is_only_predicted_counts_as_zero():
     assert math.isnan(scores.iou[2])
     assert scores.miou == 0.375
     assert scores.mean_accuracy == 0.75
-    assert math.isnan(scores.accuracy[1])
+    assert math.isnan(scores.recall[1])
     assert scores.miou_line() == "mIoU 37.5 % (2 of 3 classes present)"
 
 

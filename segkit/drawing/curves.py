@@ -1,4 +1,4 @@
-"""The curves of a run as a PNG."""
+"""The curves of a run."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from segkit.data.card import Card
-from segkit.data.draw import rgb
+from segkit.drawing.figures import save_figure
+from segkit.drawing.masks import rgb
+from segkit.labels import Classes
 
 
-def draw_curves(path: Path, history: Sequence[dict[str, Any]], card: Card) -> None:
-    """Draw loss, scores and per-class IoU over the epochs."""
+def draw_curves(path: Path, history: Sequence[dict[str, Any]], classes: Classes) -> None:
+    """Draw loss, scores and the IoU of each class over epochs, a row of `metrics.jsonl` each."""
     figure = Figure(figsize=(13, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    loss, scores, classes = figure.subplots(1, 3)
+    loss, scores, ious = figure.subplots(1, 3)
 
     _line(loss, history, "loss", label="training loss", color="tab:blue")
     loss.set_title("loss")
@@ -33,21 +32,22 @@ def draw_curves(path: Path, history: Sequence[dict[str, Any]], card: Card) -> No
         _line(scores, history, key, label=key.replace("_", " ").replace("miou", "mIoU"))
     scores.set_title("validation")
 
-    for entry in card.classes:
-        _line(classes, history, f"iou/{entry.name}", label=entry.name, color=rgb(entry.color))
-    classes.set_title("validation IoU per class")
+    for name, color in zip(*classes, strict=True):
+        _line(ious, history, f"iou/{name}", label=name, color=rgb(color))
+    ious.set_title("validation IoU per class")
 
-    for axis in (scores, classes):
+    for axis in (scores, ious):
         axis.set_ylim(0, 1)
-        axis.legend(frameon=False, fontsize="small", ncols=2, loc="lower right")
-    for axis in (loss, scores, classes):
-        axis.set_xlabel("epoch")
-        axis.set_xlim(0, len(history) + 1)
+        if axis.lines:  # none without a validation set
+            axis.legend(frameon=False, fontsize="small", ncols=2, loc="lower right")
+    for axis in (loss, scores, ious):
+        axis.set(xlabel="epoch", xlim=(0, len(history) + 1))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=100)
+    save_figure(figure, path)
 
 
 def _line(axis: Axes, history: Sequence[dict[str, Any]], key: str, **style: Any) -> None:
     marker = "o" if len(history) < 3 else None  # a line of one point cannot be seen
-    axis.plot([r["epoch"] for r in history], [r[key] for r in history], marker=marker, **style)
+    if key in history[0]:
+        axis.plot([r["epoch"] for r in history], [r[key] for r in history], marker=marker, **style)

@@ -1,0 +1,48 @@
+"""What every figure needs: a legend of classes, and a file that appears whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from segkit.drawing.masks import rgb
+from segkit.errors import UserError
+from segkit.files import replacing
+from segkit.labels import Classes, Color
+
+LEGEND_ROWS = 24  # entries in a column of a legend that stands alone
+
+
+def legend_patches(names: Iterable[str], colors: Iterable[Color]) -> list[Patch]:
+    """Return a legend entry for each class: its colour and its name."""
+    return [
+        Patch(facecolor=rgb(color), edgecolor="0.3", label=name)
+        for name, color in zip(names, colors, strict=True)
+    ]
+
+
+def draw_legend(path: Path, classes: Classes, title: str = "") -> None:
+    """Draw a legend that stands alone."""
+    figure = Figure()
+    figure.legend(
+        handles=legend_patches(*classes),
+        loc="center",
+        ncols=-(-len(classes.names) // LEGEND_ROWS),
+        frameon=False,
+        title=title,
+    )
+    save_figure(figure, path, bbox_inches="tight", pad_inches=0.15)
+
+
+def save_figure(figure: Figure, path: Path, **options: Any) -> None:
+    """Write a figure in the format that the suffix names; without one, as a PNG."""
+    suffix = path.suffix.lstrip(".").lower() or "png"
+    try:
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=100, format=suffix, **options)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot write {path}: {error}") from error

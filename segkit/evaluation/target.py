@@ -1,0 +1,110 @@
+"""A checkpoint on a split of a data set, and its evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segkit.checkpoint import (
+    find_checkpoint,
+    load_checkpoint,
+    restore_card,
+    restore_config,
+    restore_statistics,
+)
+from segkit.config import Config
+from segkit.data.card import Card, load_card
+from segkit.data.dataset import SegmentationDataset, build_dataset
+from segkit.data.loader import EpochBatches, Loader
+from segkit.data.reader import SampleReader
+from segkit.distributed import SINGLE, Processes
+from segkit.errors import UserError
+from segkit.evaluation.evaluate import Evaluation, evaluate
+from segkit.hardware import DeviceName
+from segkit.inference import Predictor
+
+
+@dataclass(frozen=True)
+class EvaluationTarget:
+    """A model and the images to evaluate it on."""
+
+    predictor: Predictor  # made from the checkpoint
+    config: Config  # it was trained with
+    dataset: SegmentationDataset  # the split, transformed for evaluation
+
+    @property
+    def card(self) -> Card:
+        """The card of the data set."""
+        return self.dataset.card
+
+    @property
+    def title(self) -> str:
+        """The name of data set and split."""
+        return f"{self.dataset.card.name} {self.dataset.split}"
+
+
+def load_target(
+    checkpoint: Path,
+    split: str | None = None,
+    device: DeviceName = "auto",
+    *,
+    card: Path | None = None,
+    data_root: str | None = None,
+    **inference: Any,
+) -> EvaluationTarget:
+    """Load a checkpoint and find its data.
+
+    Args:
+        checkpoint: a file, or a run folder for its best one.
+        split: of the data set; None: the validation split of the training.
+        device: auto takes CUDA where there is one.
+        card: of another data set with the same classes.
+        data_root: where the data lies now.
+        inference: options of `Predictor`.
+    """
+    file = find_checkpoint(checkpoint)
+    content = load_checkpoint(file)
+    config = restore_config(content, file)
+    predictor = Predictor.restore(content, file, device, **inference)
+    used = trained = restore_card(content, file)
+    if card:
+        used = load_card(card)
+        check_same_classes(used, trained, f"{card}", predictor.origin)
+    if data_root:
+        used = used.model_copy(update={"root": str(Path(data_root).resolve())})
+    reader = SampleReader(
+        used, split or config.data.val_split, config.model.in_channels, config.data.cache
+    )
+    mean = restore_statistics(content, config).mean
+    return EvaluationTarget(predictor, config, build_dataset(config, reader, False, mean))
+
+
+def evaluate_target(
+    target: EvaluationTarget,
+    on_image: Callable[[], None] = lambda: None,
+    processes: Processes = SINGLE,
+) -> Evaluation:
+    """Evaluate a model on its images, loaded as in the training, with all counts."""
+    data, dataset = target.config.data, target.dataset
+    rank, count = processes.rank, processes.count
+    batches = EpochBatches(len(dataset), data.batch_size, shuffle=False, rank=rank, count=count)
+    return evaluate(
+        target.predictor,
+        Loader(dataset, batches, data.workers),
+        target.card.num_classes,
+        on_image,
+        processes,
+        boundaries=True,
+        calibration=True,
+    )
+
+
+def check_same_classes(card: Card, other: Card, name: str, other_name: str) -> None:
+    """Refuse to compare data sets of different classes."""
+    if card.class_names != other.class_names:
+        raise UserError(
+            f"the classes differ: {name} has {', '.join(card.class_names)}; {other_name} has "
+            f"{', '.join(other.class_names)}; evaluate a model on the classes it was trained on"
+        )
