@@ -8,69 +8,39 @@ and, in `last.pt`, `"training"`: all that going on needs. Plain types and tensor
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from segkit.config import Config, parse_config
+from segkit.data.card import Card
+from segkit.data.statistics import Statistics
 from segkit.errors import UserError
+from segkit.files import replacing
 from segkit.model import SegmentationModel, build_model
+from segkit.registry import imported
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)  # format 1 kept the computed numbers in its config
 BEST, LAST, PREVIOUS = "best.pt", "last.pt", "previous.pt"
 
 
 def save_checkpoint(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
-    """Write a checkpoint; the file at `path` is the old or the new one, never a half.
-
-    Args:
-        path: of the file; its folder is made.
-        content: plain values and tensors.
-        previous: where to keep the file that was at `path`.
-
-    Raises:
-        UserError: the folder cannot be written to, or the disk is full.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")  # of a killed process, the next one takes it
+    """Write a checkpoint whole or not at all, and keep the file that was there at `previous`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if previous is not None and path.exists():
-            os.replace(path, previous)  # killed here, a run goes on from `previous`
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        with replacing(path, previous=previous, durable=True) as temporary:
+            torch.save({"format": FORMAT, **content}, temporary)
     except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into RuntimeError
         raise UserError(f"cannot write {path}: {error}; the file before it is untouched") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the new name itself on the disk, which a crash of the machine could lose otherwise."""
-    if os.name != "posix":  # elsewhere a folder cannot be opened
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
-
-    Raises:
-        UserError: no such file, cut short, changed since it was written, or not by segkit.
-    """
+    """Read a checkpoint onto the CPU."""
     try:
         if zipfile.is_zipfile(path):  # torch writes a checksum of each part, but reads none
             with zipfile.ZipFile(path) as archive:
@@ -91,7 +61,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} is not a segkit checkpoint; an encoder's weights go to model.encoder.weights"
         )
-    if content["format"] != FORMAT:
+    if content["format"] not in READABLE:
         raise UserError(
             f"{path} has checkpoint format {content['format']}, this segkit reads {FORMAT}; "
             "use the version that wrote it"
@@ -100,11 +70,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Find the checkpoint of a run folder: the best one, else the last. A file stands for itself.
-
-    Raises:
-        UserError: neither is there.
-    """
+    """Return the best checkpoint of a run folder, else the last; a file stands for itself."""
     if not path.is_dir():
         return path
     candidates = [path / "checkpoints" / BEST, path / "checkpoints" / LAST]
@@ -115,35 +81,79 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def restore_config(content: dict[str, Any], path: Path) -> Config:
-    """Give the experiment a checkpoint was trained by."""
-    return parse_config(content["config"], str(path))
+    """Return the config that a checkpoint was trained by.
+
+    Raises:
+        UserError: it was trained without one, or with parts that are not registered here.
+    """
+    if content["config"] is None:
+        raise UserError(
+            f"{path} was trained from Python, without a config, so its model cannot be rebuilt; "
+            "build the model yourself and load the checkpoint's 'model' into it"
+        )
+    try:
+        return parse_config(content["config"], str(path))
+    except UserError as error:
+        missing = [name for name in content.get("imports", ()) if name not in imported()]
+        if not missing:
+            raise
+        options = " ".join(f"--import {name}" for name in missing)
+        raise UserError(f"{error}\nit was trained with parts of your own: add {options}") from error
+
+
+def restore_card(content: dict[str, Any], path: Path) -> Card:
+    """Return the card of the data set that a checkpoint was trained on."""
+    if content["card"] is None:
+        raise UserError(f"{path} was trained from Python, without a card")
+    return Card.model_validate(content["card"])
+
+
+def restore_statistics(content: dict[str, Any], config: Config) -> Statistics:
+    """Return the numbers that were computed from the training split."""
+    if content.get("statistics"):
+        return Statistics(**content["statistics"])
+    mean, std = config.data.mean, config.data.std
+    assert not isinstance(mean, str)  # format 1 has numbers there
+    assert not isinstance(std, str)
+    weights = getattr(config.train.loss, "class_weights", None)
+    return Statistics(mean, std, None if isinstance(weights, str) else weights)
+
+
+def restore_classes(content: dict[str, Any]) -> list[str]:
+    """Return the names of the classes that a checkpoint was trained on."""
+    if "classes" in content:
+        return list(content["classes"]["names"])
+    return [entry["name"] for entry in content["card"]["classes"]]
+
+
+def restore_settings(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return the settings of a checkpoint as plain values, see `Experiment.settings`."""
+    if content["config"] is None:
+        settings: dict[str, Any] = content["settings"]
+        return settings
+    config = restore_config(content, path)
+    return resolved_settings(config, restore_statistics(content, config))
+
+
+def resolved_settings(config: Config, statistics: Statistics) -> dict[str, Any]:
+    """Return a config as plain values, with the numbers computed from data in their places."""
+    settings = config.model_dump()
+    settings["data"] |= {"mean": statistics.mean, "std": statistics.std}
+    if statistics.class_weights is not None:
+        settings["train"]["loss"]["class_weights"] = statistics.class_weights
+    return settings
 
 
 def restore_model(content: dict[str, Any], path: Path) -> SegmentationModel:
-    """Rebuild the model of a checkpoint; opens no socket.
-
-    Raises:
-        UserError: the weights do not belong to the configured model.
-    """
+    """Rebuild the model of a checkpoint; opens no socket."""
     config = restore_config(content, path)
-    model = build_model(config.model, len(content["card"]["classes"]), load_weights=False)
+    model = build_model(config.model, len(restore_classes(content)), load_weights=False)
     load_weights(model, content["model"], path)
     return model
 
 
-def borrow_weights(model: SegmentationModel, path: Path) -> str:
-    """Start from the weights of another run, where names and shapes agree.
-
-    Args:
-        model: to start.
-        path: of the checkpoint.
-
-    Returns:
-        A sentence on what was taken and what was not.
-
-    Raises:
-        UserError: nothing fits.
-    """
+def borrow_weights(model: nn.Module, path: Path) -> str:
+    """Start from the weights of another run, where names and shapes agree; says what was taken."""
     weights, own = load_checkpoint(path)["model"], model.state_dict()
     fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
     if all(value.ndim < 2 for value in fitting.values()):  # biases and counters fit by chance
@@ -158,12 +168,8 @@ def borrow_weights(model: SegmentationModel, path: Path) -> str:
     return report
 
 
-def load_weights(model: SegmentationModel, weights: dict[str, Any], path: Path) -> None:
-    """Load a state dict, or say which model it is of.
-
-    Raises:
-        UserError: keys or shapes of another model.
-    """
+def load_weights(model: nn.Module, weights: dict[str, Any], path: Path) -> None:
+    """Load a state dict, or say which model it is of."""
     own = model.state_dict()
     wrong = sorted(
         (own.keys() ^ weights.keys())

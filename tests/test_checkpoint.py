@@ -72,7 +72,7 @@ def test_the_restored_model_predicts_the_same(path, content, tiny_config):
 def test_plain_torch_reads_it_with_weights_only(path, content):
     read = torch.load(path, weights_only=True)
     assert equal(read["model"], content["model"])
-    assert read["format"] == 1
+    assert read["format"] == 2
     assert not any(key.startswith("module.") for key in read["model"])
 
 
@@ -87,7 +87,7 @@ def test_restoring_opens_no_socket(path, content, monkeypatch):
     monkeypatch.setattr(socket, "socket", refused)
     monkeypatch.setattr(socket, "create_connection", refused)
     monkeypatch.setattr("urllib.request.urlopen", refused)
-    monkeypatch.setattr("segkit.model.load_encoder_weights", refused)
+    monkeypatch.setattr("segkit.encoders.VGGEncoder.load_weights", refused)
     assert equal(restore_model(load_checkpoint(path), path).state_dict(), content["model"])
 
 
@@ -171,10 +171,10 @@ def test_another_tools_weights_are_sent_where_they_belong(tmp_path, content, sav
 
 
 def test_another_format_names_both_numbers(tmp_path, content):
-    torch.save({**content, "format": 2}, tmp_path / "new.pt")
+    torch.save({**content, "format": 3}, tmp_path / "new.pt")
     with pytest.raises(UserError) as error:
         load_checkpoint(tmp_path / "new.pt")
-    for part in ("new.pt", "format 2", "reads 1", "the version that wrote it"):
+    for part in ("new.pt", "format 3", "reads 2", "the version that wrote it"):
         assert part in str(error.value)
 
 
@@ -243,7 +243,7 @@ def test_a_failed_save_leaves_the_old_file(path, content, monkeypatch, target, f
 
     def fail(thing, *rest):
         if target == "torch.save":
-            rest[0].write(b"half a file")
+            rest[0].write_bytes(b"half a file")
         raise failure
 
     monkeypatch.setattr(target, fail)
@@ -260,7 +260,7 @@ def test_an_interrupted_save_leaves_the_old_file(path, content, monkeypatch):
     before = path.read_bytes()
 
     def interrupted(thing, file):
-        file.write(b"half a file")
+        file.write_bytes(b"half a file")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", interrupted)

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from segkit.cli import add_device, add_overrides, make_parser, run_tool
-from segkit.config import Config, load_config
-from segkit.data import Card, load_card
-from segkit.hardware import Hardware, choose_hardware
+from segkit.config import load_config
+from segkit.experiment import Experiment
+from segkit.hardware import choose_hardware
 
 CONSOLE = Console(highlight=False, soft_wrap=True, emoji=False)
 
@@ -44,28 +44,29 @@ def measure(arguments: argparse.Namespace) -> int:
     """Print what was asked for."""
     config = load_config(arguments.config, arguments.set)
     hardware = choose_hardware(arguments.device, config.precision)
-    card = load_card(config.data.card, config.data.root)
+    experiment = Experiment.from_config(config, hardware, load_weights=False)
     if arguments.what == "data":
-        show_data(config, card, hardware)
+        show_data(experiment)
     else:
-        show_train(config, card, hardware, arguments.peer)
+        show_train(experiment, arguments.peer)
     return 0
 
 
-def show_data(config: Config, card: Card, hardware: Hardware) -> None:
+def show_data(experiment: Experiment) -> None:
     """Print how fast samples come, and whether training waits for them."""
-    from segkit.training.benchmark import measure_data
+    from segkit.benchmark.data_speed import measure_data
 
-    speed = measure_data(config, card, hardware)
+    speed = measure_data(experiment)
     both = 1 / (1 / speed.decode + 1 / speed.augment)
-    table = Table(title=f"{card.name}, batches of {config.data.batch_size}, {hardware}")
+    title = f"{experiment.card.name}, batches of {experiment.batch_size}, {experiment.hardware}"
+    table = Table(title=title)
     table.add_column("what")
     table.add_column("samples/s", justify="right")
     for what, rate in (
         ("decode, one core", speed.decode),
         ("augment, one core", speed.augment),
         ("decode and augment, one core", both),
-        (f"loader alone, {config.data.workers} workers", speed.loader),
+        (f"loader alone, {experiment.workers} workers", speed.loader),
         ("training step alone", speed.step),
         ("training", speed.training),
     ):
@@ -78,12 +79,12 @@ def show_data(config: Config, card: Card, hardware: Hardware) -> None:
     )
 
 
-def show_train(config: Config, card: Card, hardware: Hardware, peer: str | None) -> None:
+def show_train(experiment: Experiment, peer: str | None) -> None:
     """Print how fast a training step is, and how much faster than the peer's."""
-    from segkit.training.benchmark_step import measure_step
+    from segkit.benchmark.step_speed import measure_step
 
-    speeds, peak = measure_step(config, card, hardware, peer)
-    table = Table(title=f"training steps of batch {config.data.batch_size}, {hardware}")
+    speeds, peak = measure_step(experiment, peer)
+    table = Table(title=f"training steps of batch {experiment.batch_size}, {experiment.hardware}")
     table.add_column("step")
     for column in ("s", "images/s", "GFLOP", "GFLOP/s", "of the peak", "memory MB", "ratio"):
         table.add_column(column, justify="right")

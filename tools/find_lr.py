@@ -9,14 +9,14 @@ Exit code 0: there is a suggestion; 1: there is none; 2: misuse.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from segkit.cli import add_device, add_overrides, check_output, make_parser, run_tool
+from segkit.cli import add_device, add_overrides, again, make_parser, run_tool
 from segkit.config import load_config
 from segkit.errors import UserError
+from segkit.files import check_output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,13 +40,13 @@ def search(arguments: argparse.Namespace) -> int:
     check_output(path)
     config = load_config(arguments.config, arguments.set)
 
-    from segkit.data import load_card
+    from segkit.benchmark.lr_range import find_lr
+    from segkit.drawing.lr_range import draw_range_test
+    from segkit.experiment import Experiment
     from segkit.hardware import choose_hardware
-    from segkit.training.find_lr import draw_range_test, find_lr
 
     hardware = choose_hardware(arguments.device, config.precision)
-    card = load_card(config.data.card, config.data.root)
-    test = find_lr(config, card, hardware, arguments.steps)
+    test = find_lr(Experiment.from_config(config, hardware), arguments.steps)
     optimizer = config.train.optimizer
     title = f"{name}: loss while the learning rate of {optimizer.name} rises"
     draw_range_test(path, test, optimizer.lr, title)
@@ -58,21 +58,21 @@ def search(arguments: argparse.Namespace) -> int:
         print(
             "no suggestion: the smoothed loss never fell by a tenth; take more --steps, or see "
             "whether the model learns at all: "
-            f"{shlex.join(_train(arguments))} --overfit 4",
+            f"{_train(arguments)} --overfit 4",
             file=sys.stderr,
         )
         return 1
     value = f"{test.suggestion:.1e}"
     arguments.set.append(f"train.optimizer.lr={value}")
     print(f"suggest  {value}, from where the smoothed loss falls fastest; now {optimizer.lr:.1e}")
-    print(f"use it   {shlex.join(_train(arguments))}")
+    print(f"use it   {_train(arguments)}")
     return 0
 
 
-def _train(arguments: argparse.Namespace) -> list[str]:
-    """Give the command that trains with these settings."""
-    command = ["python", "tools/train.py", arguments.config]
-    return command + (["--set", *arguments.set] if arguments.set else [])
+def _train(arguments: argparse.Namespace) -> str:
+    """Return the command that trains with these settings."""
+    settings = ["--set", *arguments.set] if arguments.set else []
+    return again("train", arguments.config, *settings)
 
 
 if __name__ == "__main__":

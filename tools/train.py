@@ -9,11 +9,10 @@ torchrun --nproc_per_node=2 tools/train.py configs/unet_vgg16.yaml
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 
-from segkit.cli import add_device, add_overrides, make_parser, run_tool
+from segkit.cli import add_device, add_overrides, again, make_parser, run_tool
 from segkit.config import dump_config, load_config
 from segkit.config.overfit import to_overfit
 
@@ -47,57 +46,37 @@ def train(arguments: argparse.Namespace) -> int:
         print(dump_config(config), end="")
         return 0
 
-    # these take seconds to import; a misspelt key should be told at once
-    from segkit.data import load_card
-    from segkit.data.statistics import statistics_lines
+    # these take seconds to import; a misspelt key should be reported at once
+    from segkit.distributed import join_processes, was_restarted
+    from segkit.experiment import Experiment
     from segkit.hardware import choose_hardware
-    from segkit.processes import join_processes, was_restarted
-    from segkit.training.loop import Stopped, Trainer
-    from segkit.training.run_folder import holds_run
+    from segkit.training.listeners.run_folder import RunFolder, holds_run
+    from segkit.training.trainer import Trainer
 
     hardware = choose_hardware(arguments.device, config.precision)
-    card = load_card(config.data.card, config.data.root)
     with join_processes(hardware.device) as processes:
-        trainer = Trainer(
-            config,
-            card,
-            hardware,
-            processes,
-            resume=arguments.resume or (was_restarted() and holds_run(config)),
-            override=arguments.override,
-            overfit=arguments.overfit,
+        resume = arguments.resume or (was_restarted() and holds_run(config.run_dir))
+        folder = RunFolder(config.run_dir, resume)  # refused before the data is read
+        experiment = Experiment.from_config(
+            config, hardware, processes, load_weights=not resume, overfit=arguments.overfit
         )
-        say = trainer.console.say
-        model, parameters = config.model, sum(p.numel() for p in trainer.state.model.parameters())
-        say(f"model    {model.decoder.name} on {model.encoder.name}, {parameters:,} parameters")
-        counts = f"{len(trainer.train_set)} train, {len(trainer.val_set)} val images"
-        say(f"data     {card.name}: {counts}; {trainer.sampler.step_size} in a step")
-        for line in statistics_lines(config, trainer.config, card):
-            say(line)
-        alone = processes.count == 1
-        say(f"device   {hardware}{'' if alone else f', in {processes.count} processes'}")
-        position = trainer.state.position
-        done = f"{position.epoch} of {config.train.epochs} epochs done"
-        say(f"run      {trainer.folder.path}, {done}")
-        for note in trainer.notes:
-            say(note)
-        try:
-            trainer.run()
-        except Stopped:
-            last = trainer.folder.last
-            say(f"stopped and saved to {last}; go on with: {shlex.join(_again(arguments))}")
+        trainer = Trainer(experiment, folder, resume=resume, override=arguments.override)
+        trainer.fit()
+        if trainer.stopped:
+            trainer.log(f"stopped and saved to {folder.last}; go on with: {_resume(arguments)}")
             return 130
-        best = f"best mIoU {100 * position.best_miou:.1f} %"
-        say(f"done     {best}; judge it with: python tools/eval.py {trainer.folder.path}")
+        best = f"best mIoU {100 * trainer.state.progress.best_miou:.1f} %"
+        command = again("eval", str(folder.path))
+        trainer.log(f"done     {best}; evaluate it with: {command}")
         return 0
 
 
-def _again(arguments: argparse.Namespace) -> list[str]:
-    """Give the command that goes on."""
-    again = ["python", "tools/train.py", arguments.config, "--resume"]
+def _resume(arguments: argparse.Namespace) -> str:
+    """Return the command that goes on."""
+    words = [arguments.config, "--resume"]
     if arguments.overfit:
-        again += ["--overfit", str(arguments.overfit)]
-    return again + (["--set", *arguments.set] if arguments.set else [])
+        words += ["--overfit", str(arguments.overfit)]
+    return again("train", *words, *(["--set", *arguments.set] if arguments.set else []))
 
 
 if __name__ == "__main__":

@@ -12,15 +12,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
-from segkit.config import Config
-from segkit.data import Batch
-from segkit.data.labels import IGNORE_INDEX
-from segkit.data.transforms import Normalize
+from segkit.data.loader import Batch
 from segkit.errors import UserError
-from segkit.hardware import Hardware
-from segkit.processes import Processes
-from segkit.training.loss_base import mean_loss
-from segkit.training.losses import build_loss
+from segkit.experiment import Experiment
+from segkit.losses import mean_loss
+from segkit.model import logits_of
 from segkit.training.state import TrainingState
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.SyncBatchNorm)
@@ -34,31 +30,18 @@ class Step:
     """Takes optimiser steps.
 
     The loss of a step is that of its global batch: sums over the batches of all processes, divided
-    by weights that are known from the masks beforehand. So it does not matter how the global batch
-    is cut, but for batch norm.
-
-    Args:
-        state: to change.
-        config: the experiment.
-        hardware: to compute on.
-        processes: which share the step.
-        normalize: on the hardware's device.
+    by normalizers that are known from the targets beforehand. So it does not matter how the global
+    batch is cut, but for batch norm.
     """
 
-    def __init__(
-        self,
-        state: TrainingState,
-        config: Config,
-        hardware: Hardware,
-        processes: Processes,
-        normalize: Normalize,
-    ) -> None:
+    def __init__(self, state: TrainingState, experiment: Experiment) -> None:
         self.state = state
-        self.config = config
-        self.hardware = hardware
-        self.processes = processes
-        self.normalize = normalize
-        self.loss = build_loss(config.train.loss).to(hardware.device)
+        self.train = experiment.train
+        self.compile = experiment.compile
+        self.hardware = experiment.hardware
+        self.processes = experiment.processes
+        self.normalize = experiment.normalize
+        self.loss = experiment.loss
         self.parameters = [p for p in state.model.parameters() if p.requires_grad]
         self.network: Any = None  # the model as it is called: in DDP, compiled
         self.frozen: bool | None = None
@@ -66,23 +49,24 @@ class Step:
 
     def begin_epoch(self, epoch: int) -> None:
         """Set training mode, and freeze or thaw the encoder as configured."""
-        model, train = self.state.model, self.config.train
+        model, train = self.state.model, self.train
         model.train()
+        encoder_module = getattr(model, "encoder", nn.Module())
         frozen = epoch < train.freeze_encoder_epochs
         if frozen != self.frozen:
             self.frozen = frozen
-            encoder = set(model.encoder.parameters())
+            encoder = set(encoder_module.parameters())
             for parameter in self.parameters:
                 parameter.requires_grad_(not (frozen and parameter in encoder))
             self.network = self._wrap(model)
         if frozen or train.freeze_norm:
-            for module in model.encoder.modules():
+            for module in encoder_module.modules():
                 if isinstance(module, NORMS):
                     module.eval()
 
     def _wrap(self, model: nn.Module) -> Any:
         """Have gradients averaged over the processes, and the model compiled."""
-        network: Any = torch.compile(model) if self.config.compile else model
+        network: Any = torch.compile(model) if self.compile else model
         if self.processes.count == 1:
             return network
         device = self.hardware.device
@@ -92,32 +76,29 @@ class Step:
             return DistributedDataParallel(
                 network,
                 device_ids=[device.index] if device.type == "cuda" else None,
-                broadcast_buffers=False,  # see TrainingState.share_buffers
+                broadcast_buffers=False,  # see TrainingState.broadcast_buffers
             )
 
     def __call__(self, batches: Sequence[Batch]) -> Tensor:
-        """Take a step; gives the loss of this process' part, on the device.
+        """Take a step and return the loss of this process' part, on the device.
 
         Args:
             batches: of this process, one at least; a void one where it has none.
-
-        Raises:
-            NonFinite: the weights are as they were before.
         """
         state = self.state
         loads = [self._load(batch) for batch in batches]
-        weights = torch.stack([self.loss.weights(target) for _, target in loads]).sum(0)
-        self.processes.sum(weights)
+        normalizer = torch.stack([self.loss.normalizer(target) for _, target in loads]).sum(0)
+        self.processes.all_reduce(normalizer)
         state.optimizer.zero_grad(set_to_none=True)
         statistics = []  # of batch norm, which takes in a batch before one knows what it is worth
-        if self.config.train.skip_nonfinite:
+        if self.train.skip_nonfinite:
             statistics = [buffer.clone() for buffer in state.model.buffers()]
         total = torch.zeros((), device=self.hardware.device)
         for number, (pixels, target) in enumerate(loads):
             with self._synchronising(number == len(loads) - 1), self.hardware.autocast():
-                logits = self.network(pixels)
+                logits = logits_of(self.network(pixels))
                 with torch.autocast(self.hardware.device.type, enabled=False):
-                    loss = mean_loss(self.loss(logits, target), weights)
+                    loss = mean_loss(self.loss.terms(logits, target), normalizer)
                 # DDP takes the mean over the processes, but the parts of a loss add up
                 state.scaler.scale(loss * self.processes.count).backward()
             total += loss.detach()
@@ -136,7 +117,14 @@ class Step:
         return total
 
     def _load(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        pixels = self.normalize(self.hardware.load(batch.images))
+        pixels = self.hardware.load(batch.images)
+        if self.normalize is not None:
+            pixels = self.normalize(pixels)
+        elif pixels.dtype == torch.uint8:
+            raise UserError(
+                "the images are uint8, so they come unnormalised; pass normalize=Normalize(mean, "
+                "std) to the experiment, or have the dataset return normalised float tensors"
+            )
         return pixels, batch.masks.to(self.hardware.device, non_blocking=True).long()
 
     def _synchronising(self, last: bool) -> AbstractContextManager[None]:
@@ -149,24 +137,24 @@ class Step:
     def _gradient_norm(self) -> Tensor:
         """Measure the gradient, and clip it as configured."""
         trained = [p for p in self.parameters if p.grad is not None]
-        if self.config.train.clip_norm:
-            return clip_grad_norm_(trained, self.config.train.clip_norm)
+        if self.train.clip_norm:
+            return clip_grad_norm_(trained, self.train.clip_norm)
         gradients = [p.grad for p in trained if p.grad is not None]
         return torch.stack(torch._foreach_norm(gradients)).norm()
 
     def _is_sound(self, loss: Tensor, norm: Tensor) -> bool:
-        """Tell whether the step may be taken; all processes come to the same answer."""
+        """Return whether the step may be taken; all processes agree."""
         scaler = self.state.scaler
         # with fp16, gradients overflow now and then, and the scaler passes over such steps itself
         overflow = scaler.is_enabled() and scaler.get_scale() > 1
         bad = (~torch.isfinite(loss)).float()
         if not overflow:
             bad = bad + (~torch.isfinite(norm)).float()
-        if self.processes.sum(bad) == 0:
+        if self.processes.all_reduce(bad) == 0:
             self.nonfinite = 0
             return True
         self.nonfinite += 1
-        if self.nonfinite > self.config.train.skip_nonfinite:
+        if self.nonfinite > self.train.skip_nonfinite:
             raise NonFinite
         self.state.optimizer.zero_grad(set_to_none=True)
         return False
@@ -175,13 +163,13 @@ class Step:
     def largest_logit(self, batches: Sequence[Batch]) -> float:
         """Compute the largest absolute logit of batches; nan if one is nan."""
         with self.hardware.autocast():
-            logits = [self.state.model(self._load(batch)[0]) for batch in batches]
+            logits = [logits_of(self.state.model(self._load(batch)[0])) for batch in batches]
         return max(float(one.float().abs().max()) for one in logits)
 
 
 @contextmanager
 def as_stored(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Show an optimiser channels-last weights in their order in memory, then as they were again.
+    """Temporarily permute channels-last weights for fused CPU optimisers.
 
     Torch's fused optimisers for CPUs copy each weight that is not in the usual order, and take
     gradients and moments to be in the order of the weight, whatever their own is.
@@ -220,24 +208,3 @@ def _in_layout_of(weight: Tensor, value: Tensor) -> Tensor:
     if value.stride() == weight.stride():
         return value
     return torch.empty_like(weight, dtype=value.dtype, requires_grad=False).copy_(value)
-
-
-def one_size(groups: Sequence[Batch]) -> Batch:
-    """Give the batch, if all its images are of one size.
-
-    Raises:
-        UserError: they are not.
-    """
-    if len(groups) > 1:
-        sizes = " and ".join(str(tuple(g.masks.shape[-2:])) for g in groups[:2])
-        raise UserError(
-            f"training images of one batch differ in size, e.g. {sizes}; end "
-            "data.train_transforms with a RandomCrop (pad_if_needed: true) or a Resize"
-        )
-    return groups[0]
-
-
-def void_like(batch: Batch) -> Batch:
-    """Make a batch that weighs nothing, for a process without samples in a step."""
-    masks = torch.full_like(batch.masks[:1], IGNORE_INDEX)
-    return Batch(batch.images[:1], masks, ["(none)"])

@@ -9,8 +9,8 @@ import cv2
 import pytest
 import torch
 
-from segkit.training import benchmark as measuring
-from segkit.training import benchmark_step
+from segkit.benchmark import data_speed as measuring
+from segkit.benchmark import step_speed
 
 TOOL = Path(__file__).parents[2] / "tools" / "benchmark.py"
 
@@ -20,9 +20,9 @@ def benchmark(monkeypatch):
     """Run tools/benchmark.py on the CPU for a moment; gives its exit code."""
     monkeypatch.setattr(measuring, "SECONDS", 0.02)
     monkeypatch.setattr(measuring, "ROUNDS", 1)
-    monkeypatch.setattr(benchmark_step, "SECONDS", 0.02)
-    monkeypatch.setattr(benchmark_step, "ROUNDS", 1)
-    monkeypatch.setattr(benchmark_step, "PEAK", (1, 16, 8, 8))
+    monkeypatch.setattr(step_speed, "SECONDS", 0.02)
+    monkeypatch.setattr(step_speed, "ROUNDS", 1)
+    monkeypatch.setattr(step_speed, "PEAK", (1, 16, 8, 8))
     monkeypatch.setenv("COLUMNS", "140")
     spec = importlib.util.spec_from_file_location("tools_benchmark", TOOL)
     module = importlib.util.module_from_spec(spec)
@@ -85,14 +85,16 @@ def test_the_gflop_of_a_step_are_those_of_its_convolutions(tiny_config):
     The gradient of a bilinear doubling is a convolution of 4x4 taps a channel.
     """
     from segkit.config import load_config
-    from segkit.data import load_card
+    from segkit.data.card import load_card
+    from segkit.experiment import Experiment
     from segkit.hardware import choose_hardware
     from segkit.model import build_model
     from segkit.upsample import Interpolate
 
     config = load_config(tiny_config())
     card = load_card(config.data.card)
-    step = benchmark_step._contestant("segkit", config, card, choose_hardware("cpu", "fp32"))
+    experiment = Experiment.from_config(config, choose_hardware("cpu", "fp32"))
+    step = step_speed._contestant("segkit", experiment)
     flops = []
 
     def count(module, inputs, output):
@@ -109,7 +111,7 @@ def test_the_gflop_of_a_step_are_those_of_its_convolutions(tiny_config):
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_hook(count)
     model(torch.rand(2, 3, 40, 48))
-    assert benchmark_step._gflop(step) == pytest.approx(sum(flops) / 1e9, rel=1e-6)
+    assert step_speed._gflop(step) == pytest.approx(sum(flops) / 1e9, rel=1e-6)
 
 
 def test_the_peer_must_be_installed(benchmark, tiny_config, monkeypatch, capsys):

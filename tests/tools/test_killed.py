@@ -18,14 +18,14 @@ import pytest
 import torch
 
 from segkit.data.loader import EpochBatches
-from segkit.training import loop
-from segkit.training.console import RunConsole
+from segkit.training.listeners import pictures
+from segkit.training.listeners.console import ConsoleLog
 from segkit.training.step import Step
 
 ROOT = Path(__file__).parents[2]
 # forks of a process that has imported all there is: a start costs no seconds, and is a real one
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["segkit.training.loop", "pytest"])
+FORKS.set_forkserver_preload(["segkit.training.trainer", "pytest"])
 
 SETTINGS = {  # everything whose state could be lost: dropout, augmentation, average, schedule
     "model.decoder": {"name": "fcn", "stride": 8, "classifier": "conv", "classifier_width": 16},
@@ -53,7 +53,7 @@ UNFORESEEN = [  # how often which function is called, on which file, before the 
 @pytest.fixture(autouse=True)
 def _no_curves(monkeypatch):
     """Spare the time that drawing takes, which is most of such a run."""
-    monkeypatch.setattr("segkit.training.loop.draw_curves", draw_nothing)
+    monkeypatch.setattr("segkit.training.listeners.pictures.draw_curves", draw_nothing)
 
 
 def draw_nothing(*_):
@@ -76,12 +76,11 @@ def die_at(what, name, count):
             die()
         return original(self, parts)
 
-    def save(content, file, original=torch.save):
-        if is_time(file.name):
-            original(content, file)
-            file.truncate(file.tell() // 2)
+    def save(content, path, original=torch.save):
+        original(content, path)
+        if is_time(path):
+            os.truncate(path, path.stat().st_size // 2)
             die()
-        original(content, file)
 
     def fsync(handle, original=os.fsync):
         original(handle)
@@ -93,7 +92,7 @@ def die_at(what, name, count):
             die()
         original(source, target)
 
-    def say(self, text, original=RunConsole.say):
+    def say(self, text, original=ConsoleLog.on_log):
         if is_time(text):
             die()
         original(self, text)
@@ -101,7 +100,7 @@ def die_at(what, name, count):
     if what == "step":
         Step.__call__ = step
     elif what == "say":
-        RunConsole.say = say
+        ConsoleLog.on_log = say
     elif what == "save":
         torch.save = save
     else:
@@ -117,7 +116,7 @@ def child(arguments, output, cache, end, limit):
     os.environ |= {"SEGKIT_CACHE": cache, "CUDA_VISIBLE_DEVICES": ""}
     os.chdir(ROOT)
     torch.set_num_threads(1)
-    loop.draw_curves = draw_nothing
+    pictures.draw_curves = draw_nothing
     if end:
         die_at(*end)
     if limit:
@@ -409,11 +408,11 @@ def test_with_another_batch_size_the_epoch_goes_on_where_it_was(
     assert finish(config, end=("step", "", 3))[0] == -signal.SIGKILL  # four of six images seen
     seen = []
 
-    def take(self, parts, original=loop.Trainer._take_step):
+    def take(self, parts, original=Step.__call__):
         seen.extend(name for part in parts for name in part.names)
         return original(self, parts)
 
-    monkeypatch.setattr(loop.Trainer, "_take_step", take)
+    monkeypatch.setattr(Step, "__call__", take)
     others = ["--set", "data.batch_size=1"]
     assert train(config, "--resume", "--override", *others) == 0
     assert "changed  images in a step: 2 -> 1" in capsys.readouterr().out

@@ -19,13 +19,13 @@ import yaml
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from segkit.training import loop
+from segkit.training.listeners import pictures
 from segkit.training.step import Step
 
 ROOT = Path(__file__).parents[2]
 # torchrun's own agent, but its workers are forks of what has imported all there is: no seconds lost
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["segkit.training.loop", "pytest", "torch.distributed.run"])
+FORKS.set_forkserver_preload(["segkit.training.trainer", "pytest", "torch.distributed.run"])
 
 PLAIN = {  # batch norm would see how a batch is cut
     "model.encoder": {"name": "vgg11", "width": 0.125},
@@ -35,7 +35,7 @@ PLAIN = {  # batch norm would see how a batch is cut
 
 
 def worker(tool, arguments, death):
-    loop.draw_curves = lambda *_: None  # most of the time of such a run
+    pictures.draw_curves = lambda *_: None  # most of the time of such a run
     if death and (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]) == ("1", "0"):
         steps = iter(range(1, death))
 
@@ -95,7 +95,7 @@ def together(tmp_path, free_port):
 
 @pytest.fixture(autouse=True)
 def _no_curves(monkeypatch):
-    monkeypatch.setattr(loop, "draw_curves", lambda *_: None)
+    monkeypatch.setattr(pictures, "draw_curves", lambda *_: None)
 
 
 @pytest.fixture

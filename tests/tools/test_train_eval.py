@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.metrics import jaccard_score
 
 from segkit.config import load_config
-from segkit.data.transforms import Normalize
+from segkit.normalize import Normalize
 
 DECODERS = {
     "unet": {"name": "unet", "widths": [8, 8, 8, 8]},
@@ -158,7 +158,7 @@ def test_print_config_shows_overrides_and_trains_nothing(tiny_config, train, tmp
 
 
 def test_streets_are_drawn_at_first_use(tiny_config, train, evaluate, tmp_path, monkeypatch):
-    from segkit.data import streets
+    from segkit import streets
 
     monkeypatch.setattr(streets, "SPLITS", {"train": 2, "val": 1, "test": 1})
     root = tmp_path / "drawn"
@@ -170,14 +170,42 @@ def test_streets_are_drawn_at_first_use(tiny_config, train, evaluate, tmp_path, 
     assert evaluate(tmp_path / "run", "--split", "test") == 0
 
 
+def test_checkpoints_of_format_1_evaluate_and_resume_to_the_bit(
+    train, evaluate, tiny_config, tmp_path
+):
+    """That format had the computed numbers in its config, and nothing beside it."""
+    weights = {"name": "cross_entropy", "class_weights": "median_frequency"}
+    config = tiny_config({"train.loss": weights, "data.mean": "auto", "data.std": "auto"})
+    straight, old = tmp_path / "straight", tmp_path / "old"
+    assert train(config, "--set", f"run_dir={straight}") == 0
+    one_epoch = ("--set", f"run_dir={old}", "train.schedule={name: constant}")
+    assert train(config, *one_epoch, "train.epochs=1") == 0
+    for path in (old / "checkpoints").glob("*.pt"):
+        content = torch.load(path, weights_only=True)
+        numbers = content.pop("statistics")
+        content["config"]["data"] |= {"mean": numbers["mean"], "std": numbers["std"]}
+        content["config"]["train"]["loss"]["class_weights"] = numbers["class_weights"]
+        content["config"]["train"]["epochs"] = 2
+        for key in ("settings", "classes", "imports"):
+            del content[key]
+        torch.save({**content, "format": 1}, path)
+    assert evaluate(old) == 0
+    assert train(config, *one_epoch, "--resume") == 0
+    files = [folder / "checkpoints/last.pt" for folder in (straight, old)]
+    one, other = (torch.load(file, weights_only=True)["model"] for file in files)
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    tables = [(folder / "metrics.csv").read_text() for folder in (straight, old)]
+    assert tables[0] == tables[1]
+
+
 @pytest.mark.gpu
 def test_trains_on_cuda(tiny_config, tmp_path):
-    from segkit.data import load_card
+    from segkit.experiment import Experiment
     from segkit.hardware import choose_hardware
-    from segkit.training.loop import Trainer
+    from segkit.training.trainer import Trainer
 
     config = load_config(tiny_config({"precision": "auto", "train.epochs": 12}))
     hardware = choose_hardware("cuda", config.precision)
-    trainer = Trainer(config, load_card(config.data.card), hardware, resume=False)
-    trainer.run()
-    assert trainer.state.position.best_miou > 0.6
+    trainer = Trainer(Experiment.from_config(config, hardware), tmp_path / "run")
+    trainer.fit()
+    assert trainer.state.progress.best_miou > 0.6

@@ -4,14 +4,16 @@ import csv
 import json
 import math
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from segkit.config import load_config
+from segkit.distributed import SINGLE
 from segkit.errors import UserError
 from segkit.hardware import Hardware
-from segkit.training.run_folder import RunFolder
+from segkit.training.listeners import RunFolder
 
 CPU = Hardware(torch.device("cpu"), "fp32", "for the tests")
 
@@ -22,9 +24,15 @@ def config(tiny_config):
 
 
 def created(config):
-    folder = RunFolder(config, resume=False)
-    folder.create(config, CPU)
+    folder = RunFolder(config.run_dir)
+    start(folder, config)
     return folder
+
+
+def start(folder, config):
+    """Have the folder made as the start of a run does."""
+    experiment = SimpleNamespace(processes=SINGLE, config=config, statistics=None, hardware=CPU)
+    folder.on_start(SimpleNamespace(experiment=experiment, resumed_from=None))
 
 
 def rows(count=3):
@@ -43,11 +51,11 @@ def rows(count=3):
 
 
 def test_a_new_run_makes_its_folders(config, tmp_path):
-    folder = RunFolder(config, resume=False)
+    folder = RunFolder(config.run_dir, resume=False)
     assert not (tmp_path / "run").exists()  # nothing is left behind should a later check fail
-    folder.create(config, CPU)
+    start(folder, config)
     assert folder.path == tmp_path / "run"
-    assert folder.samples.is_dir()
+    assert (folder.path / "samples").is_dir()
     assert folder.last == tmp_path / "run/checkpoints/last.pt"
     assert folder.best == tmp_path / "run/checkpoints/best.pt"
     assert folder.last.parent.is_dir()
@@ -56,10 +64,10 @@ def test_a_new_run_makes_its_folders(config, tmp_path):
 def test_another_run_is_not_overwritten(config, tmp_path):
     created(config).last.write_bytes(b"x")
     with pytest.raises(UserError) as error:
-        RunFolder(config, resume=False)
+        RunFolder(config.run_dir, resume=False)
     for part in (str(tmp_path / "run"), "already holds a run", "--resume", "--set run_dir=DIR"):
         assert part in str(error.value)
-    assert RunFolder(config, resume=True).last.read_bytes() == b"x"
+    assert RunFolder(config.run_dir, resume=True).last.read_bytes() == b"x"
 
 
 def test_a_folder_without_a_checkpoint_may_be_used_again(config):
@@ -69,7 +77,7 @@ def test_a_folder_without_a_checkpoint_may_be_used_again(config):
 
 def test_resuming_without_a_run_says_what_is_missing(config, tmp_path):
     with pytest.raises(UserError) as error:
-        RunFolder(config, resume=True)
+        RunFolder(config.run_dir, resume=True)
     for part in ("nothing to resume", str(tmp_path / "run/checkpoints/last.pt"), "leave out"):
         assert part in str(error.value)
     assert not (tmp_path / "run").exists()
@@ -80,16 +88,16 @@ def test_a_folder_that_cannot_be_made_is_named(tiny_config, tmp_path, name):
     (tmp_path / "file").touch()
     config = load_config(tiny_config({"run_dir": str(tmp_path / name)}))
     with pytest.raises(UserError) as error:
-        RunFolder(config, resume=False)
+        RunFolder(config.run_dir, resume=False)
     for part in ("cannot make the run folder", str(tmp_path / name), "--set run_dir=DIR"):
         assert part in str(error.value)
 
 
 def test_a_folder_that_turns_into_a_file_is_told_too(config, tmp_path):
-    folder = RunFolder(config, resume=False)
+    folder = RunFolder(config.run_dir, resume=False)
     (tmp_path / "run").touch()
     with pytest.raises(UserError, match=r"cannot make the run folder .*--set run_dir=DIR"):
-        folder.create(config, CPU)
+        start(folder, config)
 
 
 def test_the_settings_load_as_the_same_config(config):

@@ -17,8 +17,9 @@ from PIL import Image
 from segkit.checkpoint import load_checkpoint, restore_model
 from segkit.config import load_config
 from segkit.config.overfit import to_overfit
-from segkit.training import loop
-from segkit.training.loop import Trainer
+from segkit.training import trainer
+from segkit.training.listeners import pictures
+from segkit.training.state import TrainingState
 from segkit.training.step import Step
 
 ROOT = Path(__file__).parents[2]
@@ -50,8 +51,8 @@ NO_NORM = {"model.encoder": {"name": "vgg11", "width": 0.125}, "model.decoder.no
 @pytest.fixture(autouse=True)
 def _small_pictures(monkeypatch):
     """Spare the time that drawing takes, which is most of such a run."""
-    monkeypatch.setattr(loop, "draw_curves", lambda *_: None)
-    monkeypatch.setattr(loop, "draw_predictions", lambda path, *_: DOT.save(path))
+    monkeypatch.setattr(pictures, "draw_curves", lambda *_: None)
+    monkeypatch.setattr(pictures, "draw_predictions", lambda path, *_: DOT.save(path))
 
 
 @pytest.fixture
@@ -118,11 +119,11 @@ def test_every_image_counts_or_the_numbers_are_told(
     with_images(tiny_set, count)
     seen = []
 
-    def take(self, parts, original=Trainer._take_step):
+    def take(self, parts, original=Step.__call__):
         seen.extend(name for part in parts for name in part.names)
         return original(self, parts)
 
-    monkeypatch.setattr(Trainer, "_take_step", take)
+    monkeypatch.setattr(Step, "__call__", take)
     code = train(tiny_config({"data.batch_size": batch_size, "train.epochs": 1}))
     if count < batch_size:
         mistake(code, f"'train' has {count} images", f"data.batch_size={batch_size}", "lower")
@@ -187,14 +188,14 @@ def test_images_that_are_not_there_cannot_be_learned(count, tiny_config, train, 
 
 def scripted(monkeypatch, scores):
     """Have validation find these mIoUs, one an epoch; gives the weights that it judged."""
-    found, judged, original = iter(scores), [], loop.evaluate
+    found, judged, original = iter(scores), [], trainer.evaluate
 
     def evaluate(predictor, *arguments):
         judged.append({k: v.clone() for k, v in predictor.model.state_dict().items()})
         result = original(predictor, *arguments)
         return SimpleNamespace(scores=replace(result.scores, miou=next(found)))
 
-    monkeypatch.setattr(loop, "evaluate", evaluate)
+    monkeypatch.setattr(trainer, "evaluate", evaluate)
     return judged
 
 
@@ -233,11 +234,11 @@ def test_best_holds_the_average_and_last_the_weights(tiny_config, train, monkeyp
 def test_a_frozen_encoder_thaws_on_time(tiny_config, train, monkeypatch, tmp_path):
     kept = []
 
-    def save(self, path, original=loop.TrainingState.save):
+    def save(self, path, original=TrainingState.save):
         kept.append({k: v.clone() for k, v in self.model.state_dict().items()})
         original(self, path)
 
-    monkeypatch.setattr(loop.TrainingState, "save", save)
+    monkeypatch.setattr(TrainingState, "save", save)
     changes = {"train.freeze_encoder_epochs": 2, "train.epochs": 3}
     assert train(tiny_config(changes)) == 0
     names = [name for name in kept[0] if name.startswith("encoder.")]
@@ -270,10 +271,10 @@ class Scaled:
     """A loss times a number."""
 
     def __init__(self, loss, scale):
-        self.loss, self.scale, self.weights = loss, scale, loss.weights
+        self.loss, self.scale, self.normalizer = loss, scale, loss.normalizer
 
-    def __call__(self, logits, target):
-        return self.loss(logits, target) * self.scale
+    def terms(self, logits, target):
+        return self.loss.terms(logits, target) * self.scale
 
 
 def test_a_loss_that_is_not_finite_is_told_with_all_about_it(

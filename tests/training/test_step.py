@@ -9,13 +9,12 @@ import torch.multiprocessing
 from torch import nn
 
 from segkit.config import load_config
-from segkit.data import Batch, load_card
-from segkit.data.loader import EpochBatches
-from segkit.data.transforms import build_normalize
+from segkit.data.loader import Batch, EpochBatches, void_like
+from segkit.distributed import SINGLE, join_processes
+from segkit.experiment import Experiment
 from segkit.hardware import choose_hardware
-from segkit.processes import ALONE, join_processes
 from segkit.training.state import TrainingState
-from segkit.training.step import NonFinite, Step, as_stored, void_like
+from segkit.training.step import NonFinite, Step, as_stored
 
 LOSSES = {
     "cross_entropy": {"name": "cross_entropy", "label_smoothing": 0.1},
@@ -30,18 +29,13 @@ PLAIN = {  # batch norm would see how a batch is cut
 }
 
 
-def build(path, processes=ALONE, length=8, **train):
+def build(path, processes=SINGLE, length=8, **train):
     """A step on a fresh model, in float64 so that nothing but the sums could differ."""
     config = load_config(path, [f"train.{key}={value}" for key, value in train.items()])
-    hardware = choose_hardware("cpu", "fp32")
-    sampler = EpochBatches(length, 2)
-    card = load_card(config.data.card)
-    state = TrainingState(config, card, hardware, sampler, load_weights=True, processes=processes)
-    state.model.double()
-    if state.average is not None:
-        state.average.double()
-    step = Step(state, config, hardware, processes, build_normalize(config).double())
-    step.loss.double()
+    experiment = Experiment.from_config(config, choose_hardware("cpu", "fp32"), processes)
+    for module in (experiment.model, experiment.loss, experiment.normalize):
+        module.double()
+    step = Step(TrainingState(experiment, EpochBatches(length, 2)), experiment)
     step.begin_epoch(0)
     return step
 
@@ -103,7 +97,7 @@ def two_processes(rank, path, port, folder):
         for name, parts in (("halves", first), ("uneven", mine), ("one has none", alone)):
             before = copy.deepcopy(step.state.model.state_dict())
             loss, grads = gradients(step, parts)
-            found[name] = (float(processes.sum(loss.clone())), grads)
+            found[name] = (float(processes.all_reduce(loss.clone())), grads)
             step.state.model.load_state_dict(before)
         torch.save(found, Path(folder, f"{rank}.pt"))
 
@@ -206,7 +200,7 @@ def test_the_running_average_follows_by_hand(tiny_config):
             continue
         decay = min(0.3, (1 + number) / (10 + number))
         expected = {k: decay * expected[k] + (1 - decay) * weights[k] for k in weights}
-    judged = step.state.judged.state_dict()
+    judged = step.state.eval_model.state_dict()
     for name, value in expected.items():
         assert torch.allclose(judged[name], value, rtol=1e-9, atol=1e-12)
 
@@ -215,7 +209,7 @@ def test_the_average_takes_batch_norm_statistics_as_they_are(tiny_config):
     step = build(tiny_config(), ema=0.9)
     for _ in range(3):
         step([samples()])
-    own, judged = step.state.model.state_dict(), step.state.judged.state_dict()
+    own, judged = step.state.model.state_dict(), step.state.eval_model.state_dict()
     names = [name for name in own if "running" in name]
     assert names
     assert all(torch.equal(own[name], judged[name]) for name in names)

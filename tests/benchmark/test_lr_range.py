@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from segkit.benchmark import lr_range as range_test
+from segkit.benchmark.lr_range import find_lr, running_mean, suggest
 from segkit.config import load_config
-from segkit.data import load_card
 from segkit.data.loader import EpochBatches
 from segkit.errors import UserError
+from segkit.experiment import Experiment
 from segkit.hardware import choose_hardware
-from segkit.training import find_lr as range_test
-from segkit.training.find_lr import find_lr, running_mean, suggest
-from segkit.training.loop import Trainer
+from segkit.training.state import TrainingState
 from segkit.training.step import NonFinite, Step
 
 SGD = {"name": "sgd", "lr": 0.1}
@@ -110,7 +110,7 @@ def test_a_fall_of_more_than_a_tenth_is_enough():
 def run(path, *settings, steps=10):
     config = load_config(path, list(settings))
     hardware = choose_hardware("cpu", config.precision)
-    return find_lr(config, load_card(config.data.card), hardware, steps)
+    return find_lr(Experiment.from_config(config, hardware), steps)
 
 
 @pytest.fixture
@@ -165,7 +165,8 @@ def test_rates_rise_geometrically_over_trainings_batches(
     # in the order of training's first epochs
     sampler = EpochBatches(6, 2, seed=0, accumulate=accumulate)
     names = []
-    for sampler.epoch in range(12):
+    for epoch in range(12):
+        sampler.set_epoch(epoch)
         batches = iter(sampler)
         for step in range(sampler.steps):
             keys = [next(batches) for _ in range(sampler.batches_in(step))]
@@ -231,7 +232,7 @@ def test_the_first_losses_do_not_end_it(tiny_config, scripted):
 
 @pytest.mark.parametrize("steps", [-1, 0, 9])
 def test_few_steps_are_refused_at_once(steps, tiny_config, monkeypatch):
-    monkeypatch.setattr(range_test, "Trainer", None)
+    monkeypatch.setattr(range_test, "TrainingState", None)
     with pytest.raises(UserError, match=f"{steps} steps are too few .* take 10 or more"):
         run(tiny_config(), steps=steps)
 
@@ -240,13 +241,14 @@ def final_loss(path, folder, lr, steps=20):
     """The loss at the end of a short training at a learning rate; inf where there is none."""
     config = load_config(path, [f"train.optimizer.lr={lr}", f"run_dir={folder}"])
     hardware = choose_hardware("cpu", config.precision)
-    trainer = Trainer(config, load_card(config.data.card), hardware)
-    trainer.step.begin_epoch(0)
+    experiment = Experiment.from_config(config, hardware)
+    loader = experiment.train_loader()
+    step = Step(TrainingState(experiment, loader.sampler), experiment)
+    step.begin_epoch(0)
     losses = []
     try:
         while len(losses) < steps:
-            for [batch] in trainer.train_loader:
-                losses.append(trainer.step([batch]).item())
+            losses += [step([batch]).item() for batch in loader]
     except NonFinite:
         return math.inf
     return float(np.mean(losses[-6:]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -18,15 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from segkit.config import Config, parse_config
-from segkit.data import Card, batches
-from segkit.data.labels import IGNORE_INDEX
-from segkit.data.loader import worker_errors
+from segkit.config import parse_config
 from segkit.errors import UserError
+from segkit.experiment import Experiment
 from segkit.hardware import Hardware
-from segkit.training.benchmark import without_weights
-from segkit.training.loop import Trainer
-from segkit.training.step import one_size
+from segkit.labels import IGNORE_INDEX
+from segkit.registry import import_parts, imported
+from segkit.training.state import TrainingState
+from segkit.training.step import Step
 
 ROUNDS = 5  # each figure is the median of so many, taken in turns
 SECONDS = 3.0  # of a round
@@ -34,78 +32,53 @@ PEAK = (8, 256, 64, 64)  # of the input of the convolution that stands for the p
 
 
 class StepSpeed(NamedTuple):
-    """What a contestant needs.
+    """What a contestant needs."""
+
+    name: str  # of the contestant
+    seconds: float  # for a step
+    images: float  # a second
+    gflop: float  # in a step, convolutions and matrix products alone
+    share: float  # of the convolution peak in bf16, as measured beside it
+    memory: int  # bytes at the most beyond those before the model was there
+
+
+def measure_step(experiment: Experiment, peer: str | None) -> tuple[list[StepSpeed], float]:
+    """Measure training steps on one batch; nothing is written.
 
     Args:
-        name: of the contestant.
-        seconds: for a step.
-        images: a second.
-        gflop: in a step, convolutions and matrix products alone.
-        share: of the convolution peak in bf16, as measured beside it.
-        memory: bytes at the most beyond those before the model was there.
-    """
-
-    name: str
-    seconds: float
-    images: float
-    gflop: float
-    share: float
-    memory: int
-
-
-def measure_step(
-    config: Config, card: Card, hardware: Hardware, peer: str | None
-) -> tuple[list[StepSpeed], float]:
-    """Measure training steps on one batch; leaves nothing behind.
-
-    Args:
-        config: the experiment.
-        card: of its data set.
-        hardware: to compute on.
+        experiment: built from a config; a step is as fast without pretrained weights.
         peer: `smp` for segmentation_models.pytorch's Unet('vgg16') beside ours.
 
     Returns:
         The contestants, ours first, and the convolution peak in GFLOP/s.
-
-    Raises:
-        UserError: whatever training would refuse, or the peer is not installed.
     """
     names = ["segkit"] + (["smp, as it comes", "smp, our precision and layout"] if peer else [])
-    steps = {name: _contestant(name, config, card, hardware) for name in names}
+    hardware = experiment.hardware
+    steps = {name: _contestant(name, experiment) for name in names}
     peak, peak_gflop = _peak_convolution(hardware)
     times = race({**steps, "": peak}, hardware)
     rate = peak_gflop / times.pop("")
     speeds = []
     for name, work in steps.items():
         seconds, gflop = times[name], _gflop(work)
-        memory = _in_another_process(name, config, card, hardware)
-        images = config.data.batch_size / seconds
+        memory = _in_another_process(name, experiment)
+        images = experiment.batch_size / seconds
         speeds.append(StepSpeed(name, seconds, images, gflop, gflop / seconds / rate, memory))
     return speeds, rate
 
 
-def measure_costs(
-    experiments: Mapping[str, tuple[Config, Card]], hardware: Hardware
-) -> dict[str, tuple[float, int]]:
-    """Measure seconds and bytes of a training step of several experiments, in turns.
-
-    Raises:
-        UserError: whatever training would refuse.
-    """
-    steps = {
-        name: _contestant("segkit", config, card, hardware)
-        for name, (config, card) in experiments.items()
-    }
-    times = race(steps, hardware)
-    steps.clear()  # leave the memory to those who come
+def measure_costs(experiments: Mapping[str, Experiment]) -> dict[str, tuple[float, int]]:
+    """Measure seconds and bytes of a training step of several experiments, in turns."""
+    steps = {name: _contestant("segkit", each) for name, each in experiments.items()}
+    times = race(steps, next(iter(experiments.values())).hardware)
     return {
-        name: (times[name], _in_another_process("segkit", config, card, hardware))
-        for name, (config, card) in experiments.items()
+        name: (times[name], _in_another_process("segkit", each))
+        for name, each in experiments.items()
     }
 
 
 def race(works: Mapping[str, Callable[[], object]], hardware: Hardware) -> dict[str, float]:
-    """Time calls in turns, so that what slows the machine meets all; gives medians in seconds."""
+    """Time calls in turns, so that what slows the machine meets all; returns medians in seconds."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(ROUNDS):
         for name, work in works.items():
@@ -113,20 +86,20 @@ def race(works: Mapping[str, Callable[[], object]], hardware: Hardware) -> dict[
     return {name: median(each) for name, each in times.items()}
 
 
-def _contestant(name: str, config: Config, card: Card, hardware: Hardware) -> Callable[[], object]:
+def _contestant(name: str, experiment: Experiment) -> Callable[[], object]:
     """Build a function that takes one training step."""
-    with tempfile.TemporaryDirectory() as folder, worker_errors():
-        data = config.data.model_copy(update={"workers": 0})
-        changes = {"data": data, "run_dir": f"{folder}/run"}
-        trainer = Trainer(without_weights(config).model_copy(update=changes), card, hardware)
-        batch = one_size(next(batches(trainer.train_loader)))
-    trainer.step.begin_epoch(0)
+    loader = experiment.train_loader(workers=0)
+    batches = next(loader.steps(epoch=0))
+    step = Step(TrainingState(experiment, loader.sampler), experiment)
+    step.begin_epoch(0)
+    hardware = experiment.hardware
     if name == "segkit":
-        return lambda: trainer.step([batch])
-    pixels = trainer.normalize(batch.images.to(hardware.device))
-    target = batch.masks.to(hardware.device).long()
-    rate = config.train.optimizer.lr
-    return _peer(pixels, target, card.num_classes, rate, hardware, fair="our" in name)
+        return lambda: step(batches[:1])
+    assert experiment.normalize is not None
+    pixels = experiment.normalize(batches[0].images.to(hardware.device))
+    target = batches[0].masks.to(hardware.device).long()
+    rate = experiment.train.optimizer.lr
+    return _peer(pixels, target, experiment.num_classes, rate, hardware, fair="our" in name)
 
 
 def _peer(
@@ -141,7 +114,7 @@ def _peer(
     model: nn.Module = smp.Unet(
         "vgg16", encoder_weights=None, in_channels=channels, classes=num_classes
     )
-    model = hardware.place(model) if fair else model.to(hardware.device)
+    model = hardware.to_device(model) if fair else model.to(hardware.device)
     pixels = hardware.load(pixels) if fair else pixels.contiguous()
     optimizer = torch.optim.AdamW(model.parameters(), rate)
     side = -torch.tensor(pixels.shape[-2:]) % 32  # the peer takes multiples of 32 alone
@@ -162,7 +135,7 @@ def _peer(
 def _peak_convolution(hardware: Hardware) -> tuple[Callable[[], object], float]:
     """Build a large 3x3 convolution in bf16, forward and backward, and count its GFLOP."""
     layer = nn.Conv2d(PEAK[1], PEAK[1], 3, padding=1, bias=False).bfloat16()
-    hardware.place(layer)
+    hardware.to_device(layer)
     x = hardware.load(torch.randn(PEAK)).bfloat16().requires_grad_()
     gradient = torch.randn_like(x)
 
@@ -197,18 +170,21 @@ def _wait(hardware: Hardware) -> None:
         torch.cuda.synchronize()
 
 
-def _in_another_process(name: str, config: Config, card: Card, hardware: Hardware) -> int:
+def _in_another_process(name: str, experiment: Experiment) -> int:
     """Measure the memory of three steps where nothing has been allocated before."""
+    if experiment.config is None:
+        raise UserError("another process measures the memory, for which it needs a config")
     context: Any = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        plain = config.model_dump(), card.model_dump()
-        return int(pool.apply(_memory, (name, *plain, hardware)))
+        arguments = (name, experiment.config.model_dump(), imported(), experiment.hardware)
+        return int(pool.apply(_memory, arguments))
 
 
-def _memory(name: str, config: dict[str, Any], card: dict[str, Any], hardware: Hardware) -> int:
+def _memory(name: str, config: dict[str, Any], imports: tuple[str, ...], hardware: Hardware) -> int:
     before = _resident()
-    experiment = parse_config(config, "the experiment")
-    step = _contestant(name, experiment, Card.model_validate(card), hardware)
+    import_parts(imports)
+    parsed = parse_config(config, "the experiment")
+    step = _contestant(name, Experiment.from_config(parsed, hardware, load_weights=False))
     for _ in range(3):
         step()
     if hardware.device.type == "cuda":
@@ -217,7 +193,7 @@ def _memory(name: str, config: dict[str, Any], card: dict[str, Any], hardware: H
 
 
 def _resident() -> int:
-    """Give the most bytes this process ever held."""
+    """Return the most bytes this process ever held."""
     try:  # Linux: getrusage's figure would be the parent's, where that is larger
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

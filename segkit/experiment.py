@@ -1,0 +1,263 @@
+"""An experiment: model, loss, data, recipe and hardware, built once and passed on whole.
+
+experiment = Experiment.from_config(load_config("configs/unet_vgg16.yaml"))
+experiment = Experiment(model, train_set, val_set, loss=my_loss,
+                        optimizer={"name": "adamw", "lr": 3e-4}, epochs=3)
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from segkit.checkpoint import borrow_weights, find_checkpoint, resolved_settings
+from segkit.config import Config, TrainConfig
+from segkit.config.load import validate
+from segkit.data.card import Card, load_card
+from segkit.data.dataset import as_sample, build_dataset
+from segkit.data.loader import EpochBatches, Loader
+from segkit.data.reader import SampleReader
+from segkit.data.statistics import Statistics, compute_statistics, count_classes
+from segkit.distributed import SINGLE, Processes
+from segkit.errors import UserError
+from segkit.hardware import Hardware, choose_hardware
+from segkit.labels import Classes
+from segkit.losses import Loss, MeanLoss, as_loss
+from segkit.model import build_model, logits_of
+from segkit.normalize import Normalize
+from segkit.registry import find
+
+OVERFIT_STEPS, OVERFIT_GOAL = 25, 0.95  # steps in an epoch, and the mIoU that ends it
+LossLike = str | Mapping[str, Any] | Callable[[Tensor, Tensor], Tensor]
+
+
+class Experiment:
+    """Everything that a run is.
+
+    Args:
+        model: any module from images `(N, C, H, W)` to logits `(N, num_classes, H, W)`. Without an
+            attribute `encoder` there is one learning rate, and nothing to freeze.
+        train_set: any dataset of `(image, mask)`, see `segkit.data.dataset.as_sample`.
+        val_set: the same, for the validation after each epoch; None: there is none.
+        loss: the name of a loss, a mapping of its name and options, a `Loss`, or any function from
+            logits and target to a scalar mean.
+        classes: their names and colours, their names alone, or None to count the model's logits.
+        normalize: applied to the images on the device; None: they come normalised.
+        hardware: None takes the best there is.
+        processes: those that share the run.
+        batch_size: images in a batch of one process.
+        workers: processes that load and augment.
+        seed: of the order of the images and of all random numbers.
+        compile: compile the model by `torch.compile`.
+        train: the keys of `train` in YAML, such as `epochs`, `optimizer`, `schedule` or `ema`.
+
+    Raises:
+        UserError: an unknown key or part, or an unfit value.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train_set: Dataset[Any],
+        val_set: Dataset[Any] | None = None,
+        *,
+        loss: LossLike = "cross_entropy",
+        classes: Classes | Sequence[str] | None = None,
+        normalize: Normalize | None = None,
+        hardware: Hardware | None = None,
+        processes: Processes = SINGLE,
+        batch_size: int = 8,
+        workers: int = 0,
+        seed: int = 0,
+        compile: bool = False,
+        **train: Any,
+    ) -> None:
+        if isinstance(loss, (str, Mapping)):
+            train["loss"] = loss
+        self.train = validate(TrainConfig, train, {}, "Experiment")
+        if val_set is None and self.train.patience:
+            raise UserError("patience watches the validation; give a val_set, or leave it out")
+        self.hardware = hardware or choose_hardware()
+        self.processes = processes
+        self.model = model
+        self.train_set = train_set
+        self.val_set = val_set
+        self.batch_size = batch_size
+        self.workers = workers
+        self.seed = seed
+        self.compile = compile
+        if isinstance(loss, (str, Mapping)):
+            loss = build_loss(self.train.loss.model_dump())
+        self.loss = as_loss(loss).to(self.hardware.device)
+        self.normalize = None if normalize is None else normalize.to(self.hardware.device)
+        if not isinstance(classes, Classes):
+            numbered = Classes.numbered(len(classes) if classes else self._count_logits())
+            classes = Classes(tuple(classes), numbered.colors) if classes else numbered
+        self.classes = classes
+        self.goal = math.inf  # the mIoU that ends the run early
+        self.notes: list[str] = []  # for the log
+        # where it was built from a config
+        self.config: Config | None = None
+        self.card: Card | None = None
+        self.statistics: Statistics | None = None
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Config,
+        hardware: Hardware | None = None,
+        processes: Processes = SINGLE,
+        *,
+        load_weights: bool = True,
+        overfit: int | None = None,
+    ) -> Experiment:
+        """Build an experiment from its config, which is kept as it is.
+
+        Args:
+            config: the experiment.
+            hardware: None chooses by `config.precision`.
+            processes: those that share the run.
+            load_weights: False leaves pretrained weights alone, for a checkpoint that follows.
+            overfit: train and validate on the first so many images, until they are learnt by heart.
+        """
+        hardware = hardware or choose_hardware("auto", config.precision)
+        card = load_card(config.data.card, config.data.root)
+        train, val, statistics = _read_data(config, card, processes)
+        if overfit:
+            steps = OVERFIT_STEPS * config.data.batch_size
+            train, val = train.subset(overfit, -(-steps // overfit)), val.subset(overfit)
+        torch.manual_seed(config.seed)
+        model = build_model(config.model, card.num_classes, load_weights)
+        notes = []
+        if load_weights and config.train.init_from:
+            source = find_checkpoint(Path(config.train.init_from))
+            notes.append(f"started  from {borrow_weights(model, source)}")
+        experiment = cls(
+            model,
+            build_dataset(config, train, augment=True, mean=statistics.mean),
+            build_dataset(config, val, augment=False, mean=statistics.mean),
+            loss=build_loss(config.train.loss.model_dump(), statistics.class_weights),
+            classes=Classes(card.class_names, card.colors),
+            normalize=Normalize(statistics.mean, statistics.std),
+            hardware=hardware,
+            processes=processes,
+            batch_size=config.data.batch_size,
+            workers=config.data.workers,
+            seed=config.seed,
+            compile=config.compile,
+            **{key: value for key, value in config.train if key != "loss"},
+        )
+        experiment.train = config.train
+        experiment.config, experiment.card, experiment.statistics = config, card, statistics
+        experiment.goal = OVERFIT_GOAL if overfit else math.inf
+        experiment.notes = notes
+        return experiment
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, void not counted."""
+        return len(self.classes.names)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What determines the outcome of a run, as plain values, with the computed numbers."""
+        if self.config is not None and self.statistics is not None:
+            return resolved_settings(self.config, self.statistics)
+        train = self.train.model_dump()
+        if isinstance(self.loss, MeanLoss):
+            function = self.loss.function
+            train["loss"] = getattr(function, "__qualname__", type(function).__name__)
+        return {"seed": self.seed, "data": {"batch_size": self.batch_size}, "train": train}
+
+    def train_loader(self, workers: int | None = None) -> Loader:
+        """Build the loader of the training set; its `sampler` knows the steps of an epoch."""
+        loader = self._loader(self.train_set, self.train.accumulate, shuffle=True, workers=workers)
+        length, step_size = len(self.train_set), loader.sampler.step_size  # type: ignore[arg-type]
+        if length < step_size:
+            name = f"'{self.config.data.train_split}'" if self.config else "the training set"
+            raise UserError(
+                f"{name} has {length} images, but a step takes {step_size}: "
+                f"data.batch_size={self.batch_size} x train.accumulate={self.train.accumulate} x "
+                f"{self.processes.count} processes; lower one of them"
+            )
+        return loader
+
+    def val_loader(self) -> Loader | None:
+        """Build the loader of the validation set, in its order; None without one."""
+        return None if self.val_set is None else self._loader(self.val_set, 1, shuffle=False)
+
+    def _loader(
+        self, dataset: Dataset[Any], accumulate: int, shuffle: bool, workers: int | None = None
+    ) -> Loader:
+        sampler = EpochBatches(
+            len(dataset),  # type: ignore[arg-type]
+            self.batch_size,
+            seed=self.seed,
+            shuffle=shuffle,
+            rank=self.processes.rank,
+            count=self.processes.count,
+            accumulate=accumulate,
+        )
+        on_cuda = self.hardware.device.type == "cuda"
+        workers = self.workers if workers is None else workers
+        return Loader(dataset, sampler, workers, pin_memory=on_cuda)
+
+    @torch.no_grad()
+    def _count_logits(self) -> int:
+        """Run the model on one image to see how many classes it has."""
+        image = as_sample(self.train_set[0], 0).image[None]
+        pixels = image.float() if self.normalize is None else self.normalize.cpu()(image)
+        parameter = next(self.model.parameters(), torch.zeros(0))
+        was_training = self.model.training
+        self.model.eval()
+        logits = logits_of(self.model(pixels.to(parameter.device)))
+        self.model.train(was_training)
+        return int(logits.shape[1])
+
+
+def build_loss(options: Mapping[str, Any], class_weights: Sequence[float] | None = None) -> Loss:
+    """Build a loss from the options of `train.loss`, on the CPU.
+
+    Args:
+        options: its `name`, and its own.
+        class_weights: the numbers where the options name a rule to compute them by.
+    """
+    own = dict(options)
+    name = own.pop("name")
+    rule = own.get("class_weights")
+    if isinstance(rule, str):
+        if rule != "none" and class_weights is None:
+            raise UserError(
+                f"class_weights is {rule}, which is computed from a data set with a card; give one "
+                "number a class"
+            )
+        own["class_weights"] = class_weights
+    return as_loss(find("loss", name)(**own))
+
+
+def _read_data(
+    config: Config, card: Card, processes: Processes
+) -> tuple[SampleReader, SampleReader, Statistics]:
+    """Pair the files, read every mask and compute the statistics; others use the cache."""
+
+    def read() -> tuple[SampleReader, SampleReader, Statistics]:
+        channels = config.model.in_channels
+        splits = (config.data.train_split, config.data.val_split)
+        train, val = (SampleReader(card, split, channels, config.data.cache) for split in splits)
+        try:
+            count_classes(train)
+            count_classes(val)
+        except UserError as error:
+            command = ["python", "tools/check_data.py", config.data.card]
+            command += ["--set", f"root={config.data.root}"] if config.data.root else []
+            raise UserError(f"{error}\nall there is to say: {shlex.join(command)}") from error
+        return train, val, compute_statistics(config, train)
+
+    return processes.main_first(read)

@@ -1,0 +1,195 @@
+"""What a run prints: lines to the terminal and train.log, and progress."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from torch import Tensor
+
+from segkit.data.statistics import statistics_lines
+from segkit.errors import UserError
+from segkit.evaluation import Scores
+from segkit.evaluation.scores import percent
+from segkit.optim import learning_rate
+from segkit.training.listeners.base import Listener
+from segkit.training.progress import Row
+
+if TYPE_CHECKING:
+    from segkit.training.trainer import Trainer
+
+PLAIN_EVERY_S = 20  # between two progress lines where there is no terminal
+MUCH_WAITING = 0.3  # share of an epoch's time; beyond it, the log has a hint
+
+
+class ProgressDisplay:
+    """A progress bar on a terminal, and a line now and then elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self.bar = Progress(
+            *columns,
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("", note="")
+        self.last_note = 0.0
+
+    def begin(self, title: str, total: int, done: int = 0) -> None:
+        """Show the progress of something."""
+        self.bar.stop()
+        self.bar.reset(self.task, total=total, completed=done, description=title, note="")
+        self.bar.start()
+        self.last_note = time.monotonic()
+
+    def advance(self, steps: int = 1) -> None:
+        """Count steps as done."""
+        self.bar.update(self.task, advance=steps)
+
+    @property
+    def should_note(self) -> bool:
+        """Whether a note would be shown now; making one may cost a wait for the device."""
+        return time.monotonic() - self.last_note >= (PLAIN_EVERY_S if self.bar.disable else 0.5)
+
+    def note(self, text: str) -> str | None:
+        """Show a text beside the bar; where there is no bar, return a line to print."""
+        self.last_note = time.monotonic()
+        self.bar.update(self.task, note=text)
+        task = self.bar.tasks[0]
+        done = f"{task.completed:.0f}/{task.total:.0f}"
+        return f"{task.description}  {done}  {text}" if self.bar.disable else None
+
+
+class ConsoleLog(Listener):
+    """Prints to the terminal and, if there is one, appends to a log file."""
+
+    def __init__(self, log: Path | None = None) -> None:
+        self.file = log
+        self.console = Console(highlight=False, soft_wrap=True, emoji=False)
+        self.display = ProgressDisplay(self.console)
+
+    def on_log(self, text: str) -> None:
+        """Print a line and keep it."""
+        self.console.print(text, markup=False)
+        if self.file is None:
+            return
+        try:
+            with self.file.open("a", encoding="utf-8") as file:
+                file.write(text + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {self.file}: {error}") from error
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Print what is trained, on what, and where."""
+        for line in describe(trainer):
+            self.on_log(line)
+
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        """Show the progress of the epoch."""
+        progress = trainer.state.progress
+        title = f"epoch {progress.epoch + 1}/{trainer.experiment.train.epochs}"
+        self.display.begin(title, trainer.sampler.steps, progress.step)
+
+    def on_step(self, trainer: Trainer, loss: Tensor) -> None:
+        """Count the step, and note loss, speed and the time left now and then."""
+        self.display.advance()
+        if self.display.should_note:
+            line = self.display.note(_step_note(trainer, loss.item()))
+            if line:
+                self.on_log(line)
+
+    def on_validation_start(self, trainer: Trainer) -> None:
+        """Show the progress of the validation."""
+        self.display.begin("validation", len(trainer.experiment.val_set))  # type: ignore[arg-type]
+
+    def on_image(self, trainer: Trainer) -> None:
+        """Count the image, and those of the other processes."""
+        self.display.advance(trainer.experiment.processes.count)
+
+    def on_epoch_end(self, trainer: Trainer, row: Row, scores: Scores | None) -> None:
+        """Print the scores of the epoch."""
+        self.display.bar.stop()
+        experiment, progress = trainer.experiment, trainer.state.progress
+        line = _epoch_line(row, scores, experiment.classes.names, experiment.train.epochs)
+        best = scores is not None and progress.best_epoch == progress.epoch
+        self.on_log(line + ("  best so far" if best else ""))
+        if row["waiting_share"] > MUCH_WAITING and row["epoch"] == 2:  # the first one warms up
+            self.on_log(
+                f"    {row['waiting_share']:.0%} of the time went into waiting for data: raise "
+                "data.workers, try data.cache=ram, or see tools/benchmark.py data"
+            )
+
+    def on_end(self, trainer: Trainer) -> None:
+        """Remove the bar."""
+        self.display.bar.stop()
+
+
+def describe(trainer: Trainer) -> list[str]:
+    """Write what is trained, on what data and device, and how far it is, a line each."""
+    experiment, progress = trainer.experiment, trainer.state.progress
+    config, card, train = experiment.config, experiment.card, experiment.train
+    parameters = sum(p.numel() for p in experiment.model.parameters())
+    name = type(experiment.model).__name__
+    if config is not None:
+        name = f"{config.model.decoder.name} on {config.model.encoder.name}"
+    counts = f"{len(experiment.train_set)} train"  # type: ignore[arg-type]
+    if experiment.val_set is not None:
+        counts += f", {len(experiment.val_set)} val"  # type: ignore[arg-type]
+    data = f"{card.name}: " if card else ""
+    computed: list[str] = []
+    if config is not None and experiment.statistics is not None:
+        computed = statistics_lines(config, experiment.statistics, experiment.classes.names)
+    count = experiment.processes.count
+    shared = "" if count == 1 else f", in {count} processes"
+    where = f"{trainer.folder.path}, " if trainer.folder else ""
+    return [
+        f"model    {name}, {parameters:,} parameters",
+        f"data     {data}{counts} images; {trainer.sampler.step_size} in a step",
+        *computed,
+        f"device   {experiment.hardware}{shared}",
+        f"run      {where}{progress.epoch} of {train.epochs} epochs done",
+        *trainer.notes,
+    ]
+
+
+def _step_note(trainer: Trainer, loss: float) -> str:
+    progress, sampler = trainer.state.progress, trainer.sampler
+    seconds_per_step = progress.seconds / progress.step
+    epochs_left = trainer.experiment.train.epochs - progress.epoch
+    steps_left = epochs_left * sampler.steps - progress.step
+    return (
+        f"loss {loss:.3f}  lr {learning_rate(trainer.state.optimizer):.2e}  "
+        f"{sampler.step_size / seconds_per_step:.1f} images/s  "
+        f"{clock(steps_left * seconds_per_step)} left"
+    )
+
+
+def _epoch_line(row: Row, scores: Scores | None, names: tuple[str, ...], epochs: int) -> str:
+    line = (
+        f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.3f}  "
+        f"{row['images_per_second']:.1f} images/s"
+    )
+    if scores is None:
+        return line
+    per_class = "  ".join(f"{n} {percent(iou)}" for n, iou in zip(names, scores.iou, strict=True))
+    return (
+        f"{line}  pixel accuracy {percent(scores.pixel_accuracy)} %  "
+        f"mean accuracy {percent(scores.mean_accuracy)} %  {scores.miou_line()}\n"
+        f"    IoU: {per_class}"
+    )
+
+
+def clock(seconds: float) -> str:
+    """Write a time span.
+
+    >>> clock(75), clock(7384)
+    ('1:15', '2:03:04')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,59 @@
+"""What to say and keep of a step whose loss or gradient is not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from segkit.data.loader import Batch
+from segkit.errors import UserError
+from segkit.optim import learning_rate
+from segkit.training.listeners.base import Listener
+from segkit.training.step import Step
+
+if TYPE_CHECKING:
+    from segkit.training.trainer import Trainer
+
+
+class KeepNonFinite(Listener):
+    """Writes the batches and the facts to `nonfinite_RANK.pt` in the folder of the run."""
+
+    every_process = True
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_nonfinite(self, trainer: Trainer, batches: Sequence[Batch]) -> str:
+        """Write the file, and return where it is."""
+        path = self.folder / f"nonfinite_{trainer.experiment.processes.rank}.pt"
+        content = {"images": [b.images for b in batches], "masks": [b.masks for b in batches]}
+        torch.save({**_facts(trainer.step, batches), **content}, path)
+        return f"the batch is kept in {path}"
+
+
+def explain_nonfinite(step: Step, batches: Sequence[Batch], remarks: Sequence[str]) -> UserError:
+    """Build the error that ends the run, with the remarks of the listeners."""
+    facts = _facts(step, batches)
+    ends = ", ".join([*remarks, "checkpoints stay as they were"])
+    return UserError(
+        f"loss or gradient are not finite in epoch {facts['epoch']} at step {facts['step']}: "
+        f"learning rate {facts['lr']:.2e}, gradient scale {facts['scale']:g}, largest logit "
+        f"{facts['largest_logit']:.3g}, samples {', '.join(facts['names'])}; lower "
+        "train.optimizer.lr, clip by train.clip_norm, use precision fp32, or pass over such steps "
+        f"by train.skip_nonfinite; {ends}"
+    )
+
+
+def _facts(step: Step, batches: Sequence[Batch]) -> dict[str, Any]:
+    state = step.state
+    return {
+        "epoch": state.progress.epoch + 1,
+        "step": state.progress.step + 1,
+        "names": [name for batch in batches for name in batch.names],
+        "lr": learning_rate(state.optimizer),
+        "scale": state.scaler.get_scale(),
+        "largest_logit": step.largest_logit(batches),
+    }

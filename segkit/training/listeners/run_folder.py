@@ -1,0 +1,185 @@
+"""The run folder: checkpoints, history and settings of a run; it never overwrites another run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from segkit.checkpoint import BEST, LAST, PREVIOUS, load_checkpoint
+from segkit.config import dump_config
+from segkit.config.schema import Every
+from segkit.errors import UserError
+from segkit.evaluation import Scores
+from segkit.experiment import Experiment
+from segkit.files import remove_leftovers, write_file
+from segkit.registry import imported
+from segkit.training.listeners.base import Listener
+from segkit.training.progress import Row
+
+if TYPE_CHECKING:
+    from segkit.training.trainer import Trainer
+
+# These differ between equal runs, so metrics.csv has none of them.
+TIMINGS = ("seconds_per_step", "images_per_second", "waiting_share")
+
+
+class RunFolder(Listener):
+    """Writes checkpoints, `metrics.csv`, `metrics.jsonl`, `config.yaml` and `env.json`.
+
+    Args:
+        path: of the folder.
+        resume: whether it should hold a run already.
+
+    Raises:
+        UserError: the folder holds a run that is not to be resumed, holds none that could be, or
+            cannot be written to.
+    """
+
+    every_process = True  # all take part in a checkpoint
+
+    def __init__(self, path: str | Path, resume: bool = False) -> None:
+        self.path = Path(path)
+        self.last = self.path / "checkpoints" / LAST
+        self.previous = self.path / "checkpoints" / PREVIOUS
+        self.best = self.path / "checkpoints" / BEST
+        self.saved = time.monotonic()
+        exists = holds_run(self.path)
+        if exists and not resume:
+            raise UserError(
+                f"{self.path} already holds a run; add --resume to go on with it, or start another "
+                "with --set run_dir=DIR"
+            )
+        if resume and not exists:
+            raise UserError(f"nothing to resume: there is no {self.last}; leave out --resume")
+        existing = next(p for p in [self.path, *self.path.resolve().parents] if p.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            raise self._unwritable(f"{existing} is not a folder one may write to")
+
+    def find_last(self) -> tuple[Path, list[str]]:
+        """Return the last checkpoint that is whole, and a warning if that is the one before."""
+        try:
+            load_checkpoint(self.last)
+        except UserError as error:
+            if not self.previous.exists():
+                raise
+            return self.previous, [f"WARNING: {error}; going on from {self.previous} instead"]
+        return self.last, []
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Make the folder and write the config and the environment into it."""
+        experiment = trainer.experiment
+        if experiment.processes.is_main:
+            try:
+                (self.path / "samples").mkdir(parents=True, exist_ok=True)
+                self.last.parent.mkdir(exist_ok=True)
+            except OSError as error:
+                raise self._unwritable(str(error)) from error
+            for folder in (self.path, self.last.parent):
+                remove_leftovers(folder)
+            if trainer.resumed_from == self.previous:
+                # otherwise the next save would keep the damaged one instead
+                os.replace(self.previous, self.last)
+            if experiment.config is not None:
+                write_file(self.path / "config.yaml", dump_config(experiment.config))
+            facts = environment(experiment)
+            write_file(self.path / "env.json", json.dumps(facts, indent=2) + "\n")
+        experiment.processes.barrier()
+
+    def on_step(self, trainer: Trainer, loss: Tensor) -> None:
+        """Write a checkpoint every so many minutes, if that is asked for."""
+        minutes = _every(trainer.experiment).minutes
+        if minutes is None:
+            return
+        processes = trainer.experiment.processes
+        due = float(time.monotonic() - self.saved > 60 * minutes and processes.is_main)
+        device = trainer.experiment.hardware.device
+        if processes.all_reduce(torch.tensor(due, device=device)).item() > 0:
+            self._save(trainer)
+
+    def on_epoch_end(self, trainer: Trainer, row: Row, scores: Scores | None) -> None:
+        """Keep the best model, the history, and a checkpoint to resume from."""
+        progress = trainer.state.progress
+        if trainer.experiment.processes.is_main:
+            if scores is not None and progress.best_epoch == progress.epoch:
+                trainer.state.save_model(self.best, scores)
+            # a process killed after the last checkpoint would never write it
+            self.write_history(progress.history)
+        epochs = _every(trainer.experiment).epochs
+        if trainer.is_finished or (epochs and progress.epoch % epochs == 0):
+            self._save(trainer)
+
+    def on_stop(self, trainer: Trainer) -> None:
+        """Write a checkpoint to resume from."""
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        trainer.collect_loss()
+        trainer.state.save(self.last)
+        self.saved = time.monotonic()
+
+    def write_history(self, history: Sequence[Row]) -> None:
+        """Write one row an epoch, whole each time, so that a resumed run leaves no double rows."""
+        write_file(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
+        table = io.StringIO()
+        columns = [key for key in history[-1] if key not in TIMINGS]
+        writer = csv.DictWriter(table, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        write_file(self.path / "metrics.csv", table.getvalue())
+
+    def _unwritable(self, reason: str) -> UserError:
+        return UserError(
+            f"cannot make the run folder {self.path}: {reason}; name another with --set run_dir=DIR"
+        )
+
+
+def holds_run(path: str | Path) -> bool:
+    """Return whether a folder has a checkpoint to resume from."""
+    folder = Path(path) / "checkpoints"
+    return (folder / LAST).exists() or (folder / PREVIOUS).exists()
+
+
+def _every(experiment: Experiment) -> Every:
+    return Every(epochs=1) if experiment.config is None else experiment.config.checkpoint.every
+
+
+def environment(experiment: Experiment) -> dict[str, Any]:
+    """Describe what a run's outcome may depend on besides its config."""
+    packages = ("segkit", "torch", "torchvision", "albumentations", "numpy", "torchmetrics")
+    statistics = experiment.statistics
+    return {
+        "command": sys.argv,
+        "imports": list(imported()),
+        "statistics": None if statistics is None else statistics._asdict(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in packages},
+        "device": str(experiment.hardware),
+        "threads": torch.get_num_threads(),
+        "processes": experiment.processes.count,
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """Return the commit of segkit's own checkout, with + for uncommitted changes."""
+    here = Path(__file__).parent
+    try:
+        git = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+"]
+        done = subprocess.run(git, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,87 @@
+"""How far a run has come, when it is finished, and in which settings two runs differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from segkit.config import TrainConfig
+from segkit.data.loader import EpochBatches
+from segkit.evaluation import Scores
+
+Row = dict[str, Any]  # an epoch in metrics.csv
+
+# These settings change where a run happens, not what comes out of it.
+FREE_ON_RESUME = (
+    "run_dir",
+    "data.root",
+    "data.workers",
+    "data.cache",
+    "train.samples",
+    "train.tensorboard",
+    "checkpoint",
+)
+
+
+@dataclass
+class Progress:
+    """How far a run has come."""
+
+    epoch: int = 0  # epochs finished, validation included
+    step: int = 0  # steps done in the epoch after those
+    loss_sum: float = 0.0  # of those steps
+    seconds: float = 0.0  # that those steps took
+    waited: float = 0.0  # seconds of these that were spent waiting for data
+    best_miou: float = -1.0  # of all epochs; -1 before the first
+    best_epoch: int = 0  # the epoch that reached it, counted from 1
+    history: list[Row] = field(default_factory=list)  # one row an epoch
+
+    def is_finished(self, train: TrainConfig) -> bool:
+        """Return whether the last epoch is done, or `patience` epochs brought nothing better."""
+        patience = train.patience or train.epochs
+        return self.epoch >= min(train.epochs, self.best_epoch + patience)
+
+
+def epoch_row(
+    progress: Progress,
+    sampler: EpochBatches,
+    lr: float,
+    scores: Scores | None,
+    names: tuple[str, ...],
+) -> Row:
+    """Return the row of the epoch that is ending; scores are shares of one."""
+    row: Row = {"epoch": progress.epoch + 1, "loss": progress.loss_sum / sampler.steps, "lr": lr}
+    if scores is not None:
+        row |= {
+            "pixel_accuracy": scores.pixel_accuracy,
+            "mean_accuracy": scores.mean_accuracy,
+            "miou": scores.miou,
+            "classes_present": scores.classes_present,
+            **{f"iou/{name}": iou for name, iou in zip(names, scores.iou, strict=True)},
+        }
+    return row | {
+        "seconds_per_step": progress.seconds / sampler.steps,
+        "images_per_second": sampler.length / progress.seconds,
+        "waiting_share": progress.waited / progress.seconds,
+    }
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """List the settings that differ, as `key: before -> after`, but for those that may."""
+    old, new = _flat(before), _flat(after)
+    return [
+        f"{key}: {old.get(key)} -> {new.get(key)}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not key.startswith(FREE_ON_RESUME)
+    ]
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = tuple(value) if isinstance(value, list) else value
+    return flat

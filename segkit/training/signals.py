@@ -1,0 +1,38 @@
+"""Stopping a run by Ctrl-C or SIGTERM: after the step at the first one, at once at the second."""
+
+from __future__ import annotations
+
+import signal
+import time
+from types import FrameType, TracebackType
+
+
+class StopSignals:
+    """Notes that a signal has asked the run to stop, while it is entered."""
+
+    def __init__(self, shared: bool) -> None:
+        self.shared = shared
+        self.requested = False
+        self.asked = 0.0  # when, by the monotonic clock
+
+    def __enter__(self) -> StopSignals:
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        self.before = {number: signal.signal(number, self._note) for number in numbers}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        # torchrun passes a terminal's Ctrl-C on to processes that have had it already
+        again = self.requested and time.monotonic() - self.asked > 2
+        if again or (self.requested and not self.shared):
+            raise KeyboardInterrupt
+        if not self.requested:
+            self.requested, self.asked = True, time.monotonic()

@@ -1,0 +1,186 @@
+"""The training loop: epochs of steps, a validation after each, and stopping on demand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segkit.data.loader import Batch
+from segkit.errors import UserError
+from segkit.evaluation import Scores, evaluate
+from segkit.experiment import Experiment
+from segkit.inference import Predictor
+from segkit.optim import learning_rate
+from segkit.training.listeners import Listener, RunFolder, default_listeners
+from segkit.training.listeners.nonfinite import explain_nonfinite
+from segkit.training.progress import Row, epoch_row
+from segkit.training.signals import StopSignals
+from segkit.training.state import TrainingState
+from segkit.training.step import NonFinite, Step
+
+
+class Trainer:
+    """Trains an experiment; all that watches it is a `Listener`.
+
+    Args:
+        experiment: the run.
+        folder: where to keep it; None writes nothing.
+        listeners: beside those that print and fill the folder.
+        resume: go on from the folder's last checkpoint.
+        override: with `resume`, go on with other settings than before.
+
+    Attributes:
+        stopped: whether a signal ended the run early.
+        resumed_from: the checkpoint that the run goes on from, or None.
+
+    Raises:
+        UserError: too few images for a step, a folder in use, or a checkpoint that does not fit.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: str | Path | RunFolder | None = None,
+        listeners: Sequence[Listener] = (),
+        *,
+        resume: bool = False,
+        override: bool = False,
+    ) -> None:
+        self.folder = RunFolder(folder, resume) if isinstance(folder, (str, Path)) else folder
+        self.experiment = experiment
+        self.train_loader = experiment.train_loader()
+        self.val_loader = experiment.val_loader()
+        self.sampler = self.train_loader.sampler
+        self.state = TrainingState(experiment, self.sampler)
+        self.notes = list(experiment.notes)  # for the log
+        self.resumed_from: Path | None = None
+        if resume:
+            if self.folder is None:
+                raise UserError("resume needs the folder of the run")
+            self.resumed_from, warnings = self.folder.find_last()
+            changed = self.state.restore(self.resumed_from, override)
+            self.notes += warnings + [f"changed  {change}" for change in changed]
+        self.step = Step(self.state, experiment)
+        self.predictor = Predictor(self.state.eval_model, experiment.normalize, experiment.hardware)
+        self.listeners = [*default_listeners(self.folder, experiment), *listeners]
+        self.loss_sum: Tensor | None = None  # of the epoch's steps in this process
+        self.signals = StopSignals(shared=experiment.processes.count > 1)
+        self.stopped = False
+
+    def fit(self) -> list[Row]:
+        """Train to the last epoch, validating after each.
+
+        Returns:
+            The history, a row an epoch; `stopped` says whether a signal ended it early.
+        """
+        try:
+            self._notify("on_start")
+            with self.signals:
+                while not self.is_finished:
+                    self._train_epoch()
+                    self._finish_epoch(self._validate())
+        except _Stopped:
+            self.stopped = True
+        finally:
+            self._notify("on_end")
+        return self.state.progress.history
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        progress = self.state.progress
+        done = progress.is_finished(self.experiment.train)
+        return done or progress.best_miou > self.experiment.goal
+
+    def log(self, text: str) -> None:
+        """Print a line, and keep it in the log."""
+        self._notify("on_log", text)
+
+    def collect_loss(self) -> None:
+        """Bring the loss of the epoch so far, summed over all processes, into the progress."""
+        if self.loss_sum is not None:
+            total = self.experiment.processes.all_reduce(self.loss_sum.clone())
+            self.state.progress.loss_sum = total.item()
+
+    def _train_epoch(self) -> None:
+        progress, device = self.state.progress, self.experiment.hardware.device
+        self.step.begin_epoch(progress.epoch)
+        before = progress.loss_sum / self.experiment.processes.count
+        self.loss_sum = torch.tensor(before, dtype=torch.float64, device=device)
+        self._notify("on_epoch_start")
+        start = time.perf_counter()
+        for batches in self.train_loader.steps(progress.epoch, progress.step):
+            progress.waited += time.perf_counter() - start
+            loss = self._take_step(batches)
+            self.loss_sum += loss
+            progress.step += 1
+            progress.seconds += time.perf_counter() - start
+            self._notify("on_step", loss)
+            self._stop_if_asked()
+            start = time.perf_counter()
+        self.collect_loss()
+        self.loss_sum = None
+
+    def _take_step(self, batches: Sequence[Batch]) -> Tensor:
+        try:
+            return self.step(batches)
+        except NonFinite as error:
+            remarks = self._notify("on_nonfinite", batches)
+            raise explain_nonfinite(self.step, batches, remarks) from error
+
+    def _validate(self) -> Scores | None:
+        if self.val_loader is None:
+            return None
+        self.state.broadcast_buffers()
+        self._notify("on_validation_start")
+        processes = self.experiment.processes
+
+        def on_image() -> None:
+            self._notify("on_image")
+            if processes.count == 1:  # else after the last image, all at once
+                self._stop_if_asked()
+
+        classes = self.experiment.num_classes
+        return evaluate(self.predictor, self.val_loader, classes, on_image, processes).scores
+
+    def _finish_epoch(self, scores: Scores | None) -> None:
+        progress = self.state.progress
+        lr = learning_rate(self.state.optimizer)
+        row = epoch_row(progress, self.sampler, lr, scores, self.experiment.classes.names)
+        progress.history.append(row)
+        progress.epoch, progress.step = progress.epoch + 1, 0
+        progress.loss_sum = progress.seconds = progress.waited = 0.0
+        if scores is not None and scores.miou > progress.best_miou:
+            progress.best_miou, progress.best_epoch = scores.miou, progress.epoch
+        self._notify("on_epoch_end", row, scores)
+        if not self.is_finished:
+            self._stop_if_asked()
+
+    def _notify(self, event: str, *arguments: Any) -> list[Any]:
+        """Call all listeners and return what they have to say."""
+        main = self.experiment.processes.is_main
+        about = () if event == "on_log" else (self,)
+        called = [one for one in self.listeners if main or one.every_process]
+        answers = [getattr(listener, event)(*about, *arguments) for listener in called]
+        return [answer for answer in answers if answer is not None]
+
+    def _stop_if_asked(self) -> None:
+        """End the run if a signal came to any process."""
+        processes = self.experiment.processes
+        if processes.count > 1:
+            flag = torch.tensor(
+                float(self.signals.requested), device=self.experiment.hardware.device
+            )
+            self.signals.requested = processes.all_reduce(flag).item() > 0
+        if self.signals.requested:
+            self._notify("on_stop")
+            raise _Stopped
+
+
+class _Stopped(Exception):
+    """Leaves the loop; what was done is saved."""

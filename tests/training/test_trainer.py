@@ -1,0 +1,118 @@
+"""The loop by itself: what listeners hear, and in which order."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from segkit.distributed import Processes
+from segkit.errors import UserError
+from segkit.experiment import Experiment
+from segkit.hardware import choose_hardware
+from segkit.training.listeners import Listener
+from segkit.training.trainer import Trainer
+
+
+def experiment(val=True, **options):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(6, 3, 8, 8, generator=generator)
+    masks = (images[:, 0] > 0).long()
+    torch.manual_seed(0)
+    train = {"epochs": 2, "optimizer": {"name": "sgd", "lr": 0.1}, "batch_size": 4, **options}
+    return Experiment(
+        nn.Conv2d(3, 2, 1),
+        TensorDataset(images, masks),
+        TensorDataset(images[:2], masks[:2]) if val else None,
+        hardware=choose_hardware("cpu", "fp32"),
+        **train,
+    )
+
+
+class Recorder(Listener):
+    def __init__(self):
+        self.events = []
+
+    def __getattribute__(self, name):
+        if name.startswith("on_") and name not in ("on_log",):
+            self.events.append(name.removeprefix("on_"))
+        return super().__getattribute__(name)
+
+
+def test_listeners_hear_everything_in_order():
+    recorder = Recorder()
+    trainer = Trainer(experiment(), listeners=[recorder])
+    trainer.fit()
+    epoch = ["epoch_start", "step", "step", "validation_start", "image", "image", "epoch_end"]
+    assert recorder.events == ["start", *epoch, *epoch, "end"]
+    assert not trainer.stopped
+
+
+def test_without_a_validation_set_there_are_no_scores():
+    recorder = Recorder()
+    history = Trainer(experiment(val=False), listeners=[recorder]).fit()
+    assert recorder.events == ["start", *["epoch_start", "step", "step", "epoch_end"] * 2, "end"]
+    assert len(history) == 2
+    assert "miou" not in history[0]
+    assert history[1]["loss"] < history[0]["loss"]
+
+
+def test_patience_needs_a_validation_set():
+    with pytest.raises(UserError, match="patience watches the validation"):
+        experiment(val=False, patience=2)
+
+
+def test_a_request_to_stop_is_heard_after_the_step():
+    class Stop(Recorder):
+        def on_step(self, trainer, loss):
+            trainer.signals.requested = True
+
+    recorder = Stop()
+    trainer = Trainer(experiment(), listeners=[recorder])
+    trainer.fit()
+    assert recorder.events == ["start", "epoch_start", "step", "stop", "end"]
+    assert trainer.stopped
+
+
+def test_the_end_comes_after_an_error_too():
+    recorder = Recorder()
+
+    def fail(logits, target):
+        raise ValueError("no such loss")
+
+    trainer = Trainer(experiment(loss=fail), listeners=[recorder])
+    try:
+        trainer.fit()
+    except ValueError:
+        recorder.events.append("raised")
+    assert recorder.events == ["start", "epoch_start", "end", "raised"]
+
+
+def test_other_processes_are_silent():
+    """A listener is for the main process, unless it asks for all of them."""
+    recorder, everywhere = Recorder(), Recorder()
+    everywhere.every_process = True
+    trainer = Trainer(experiment(), listeners=[recorder, everywhere])
+    trainer.experiment.processes = Processes(rank=1, count=1)
+    trainer.fit()
+    assert recorder.events == []
+    assert everywhere.events[0] == "start"
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_steps():
+    seen = []
+
+    class Note(Listener):
+        def on_step(self, trainer, loss):
+            seen.append(loss.item())
+
+    history = Trainer(experiment(epochs=1), listeners=[Note()]).fit()
+    assert len(seen) == 2
+    assert history[0]["loss"] == sum(seen) / 2
+
+
+def test_a_folder_without_validation_holds_what_there_is(tmp_path):
+    Trainer(experiment(val=False), tmp_path / "run").fit()
+    assert (tmp_path / "run/curves.png").is_file()
+    assert (tmp_path / "run/checkpoints/last.pt").is_file()
+    assert not (tmp_path / "run/checkpoints/best.pt").exists()
+    assert (tmp_path / "run/metrics.csv").read_text().startswith("epoch,loss,lr\n")
