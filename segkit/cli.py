@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import os
+import shlex
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from segkit.errors import UserError
+from segkit.registry import import_parts, imported
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
-    """Build a parser with the option every tool has."""
+    """Build a parser with the options every tool has."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module or a .py file that registers parts of your own; may be repeated",
+    )
     return parser
 
 
 def positive(text: str) -> int:
-    """Read a number from 1 upwards; argparse tells who does not give one."""
+    """Parse a whole number from 1 upwards."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no number from 1 upwards")
     return int(text)
@@ -70,59 +77,19 @@ def add_inference(parser: argparse.ArgumentParser) -> None:
 
 
 def read_inference(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Give the options of `Predictor.load` that `add_inference` asked for.
-
-    Raises:
-        UserError: a tile out of range.
-    """
+    """Return the options of `Predictor.load` that `add_inference` asked for."""
     from segkit.inference import Tiles  # takes seconds
 
-    cut = (
-        None
-        if arguments.tile is None
-        else (Tiles(arguments.tile, arguments.tile_mode, arguments.overlap))
-    )
-    return {"tiles": cut, "flip": arguments.flip, "scales": tuple(arguments.scales)}
+    options = {"tiles": None, "flip": arguments.flip, "scales": tuple(arguments.scales)}
+    if arguments.tile:
+        options["tiles"] = Tiles(arguments.tile, arguments.tile_mode, arguments.overlap)
+    return options
 
 
-def check_output(path: Path | None) -> None:
-    """Refuse a file that cannot be written, before the work is done.
-
-    Raises:
-        UserError: no such folder, or none to write to.
-    """
-    if path and (path.is_dir() or not os.access(path.resolve().parent, os.W_OK)):
-        raise UserError(f"cannot write {path}: name a file in a folder that is there")
-
-
-def check_folder(path: Path | None) -> None:
-    """Make a folder for results and try to write into it, before the work is done.
-
-    Raises:
-        UserError: it cannot be made or written to.
-    """
-    if path is None:
-        return
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):  # permission bits do not tell all
-            pass
-    except OSError as error:
-        raise UserError(
-            f"cannot write into {path}: {error.strerror or error}; name another folder"
-        ) from error
-
-
-def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file the user asked for.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    try:
-        path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error}") from error
+def again(tool: str, *words: str) -> str:
+    """Return the command line of a tool, with the imports that this one was called with."""
+    imports = [word for name in imported() for word in ("--import", name)]
+    return shlex.join(["python", f"tools/{tool}.py", *words, *imports])
 
 
 def run_tool(
@@ -133,14 +100,11 @@ def run_tool(
     """Parse the command line and run a tool; a user's mistake is one message and exit code 2."""
     arguments = parser.parse_args(argv)
     try:
+        import_parts(arguments.imports)
         return main(arguments)
-    except UserError as error:
+    except (UserError, KeyboardInterrupt) as error:
         if arguments.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        if arguments.debug:
-            raise
-        print("interrupted", file=sys.stderr)
-        return 130
+        is_mistake = isinstance(error, UserError)
+        print(f"error: {error}" if is_mistake else "interrupted", file=sys.stderr)
+        return 2 if is_mistake else 130

@@ -1,6 +1,16 @@
 """Comparing models: same data, same recipe, several seeds; what a difference is worth."""
 
-from segkit.comparison.contestants import Contestant, gather
-from segkit.comparison.results import Result, differences, judge
+from segkit.comparison.contestants import Contestant, Stopped, gather
+from segkit.comparison.report import make_report, write_report
+from segkit.comparison.results import Compared, compare_models, differences
 
-__all__ = ["Contestant", "Result", "differences", "gather", "judge"]
+__all__ = [
+    "Compared",
+    "Contestant",
+    "Stopped",
+    "compare_models",
+    "differences",
+    "gather",
+    "make_report",
+    "write_report",
+]

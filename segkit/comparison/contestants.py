@@ -6,36 +6,54 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from segkit.checkpoint import LAST, find_checkpoint, load_checkpoint, restore_config
+from segkit.checkpoint import (
+    LAST,
+    find_checkpoint,
+    load_checkpoint,
+    resolved_settings,
+    restore_card,
+    restore_config,
+    restore_settings,
+)
 from segkit.config import Config, load_config
-from segkit.data import Card, load_card
-from segkit.data.statistics import resolve_statistics
+from segkit.data.card import Card, load_card
+from segkit.data.reader import SampleReader
+from segkit.data.statistics import compute_statistics
 from segkit.errors import UserError
-from segkit.training.run_folder import holds_run
-from segkit.training.state import Position, changes, is_finished
+from segkit.experiment import Experiment
+from segkit.hardware import DeviceName, choose_hardware
+from segkit.training.listeners.run_folder import RunFolder, holds_run
+from segkit.training.progress import Progress, changes
+from segkit.training.trainer import Trainer
 
-Train = Callable[[Config, Card, bool], None]
+
+class Stopped(Exception):
+    """A signal came while an experiment was trained; what was done is saved."""
 
 
 @dataclass
 class Contestant:
-    """An experiment and its trained models, one a seed.
+    """An experiment and the checkpoints of its runs, one a seed.
 
-    Args:
-        name: in tables and figures.
-        config: of the first run.
-        card: of its data set.
-        checkpoints: of each run.
+    The settings are those of the first run, with the numbers computed from its data.
     """
 
     name: str
     config: Config
     card: Card
+    settings: dict[str, Any]
     checkpoints: list[Path] = field(default_factory=list)
 
 
-def gather(items: Sequence[Path], seeds: int, out: Path, train: Train) -> list[Contestant]:
+def gather(
+    items: Sequence[Path],
+    seeds: int,
+    out: Path,
+    device: DeviceName = "auto",
+    on_step: Callable[[str], None] = lambda what: None,
+) -> list[Contestant]:
     """Find the contestants, and train those that are not yet trained.
 
     Args:
@@ -43,10 +61,11 @@ def gather(items: Sequence[Path], seeds: int, out: Path, train: Train) -> list[C
             their seed alone are one contestant.
         seeds: runs of each experiment, from its own seed upwards.
         out: where the runs of experiments are, `out/NAME-seedN`.
-        train: trains an experiment from the start, or goes on with it.
+        device: to train on.
+        on_step: called with a line on what is done next.
 
     Raises:
-        UserError: a file that is neither, a run of other settings in the way, two of one name.
+        Stopped: a signal came; a second call goes on.
     """
     found: list[Contestant] = []
     experiments: list[Contestant] = []
@@ -54,7 +73,9 @@ def gather(items: Sequence[Path], seeds: int, out: Path, train: Train) -> list[C
         if item.suffix in (".yaml", ".yml"):
             config = load_config(item)
             card = load_card(config.data.card, config.data.root)
-            experiments.append(Contestant(item.stem, config, card))
+            train = SampleReader(card, config.data.train_split, config.model.in_channels)
+            settings = resolved_settings(config, compute_statistics(config, train))
+            experiments.append(Contestant(item.stem, config, card, settings))
             found.append(experiments[-1])
         else:
             _add_run(item, found)
@@ -67,8 +88,10 @@ def gather(items: Sequence[Path], seeds: int, out: Path, train: Train) -> list[C
             seed = contestant.config.seed + number
             run_dir = str(out / f"{contestant.name}-seed{seed}")
             config = contestant.config.model_copy(update={"seed": seed, "run_dir": run_dir})
-            if not _is_trained(config, contestant.card):
-                train(config, contestant.card, holds_run(config))
+            settings = {**contestant.settings, "seed": seed, "run_dir": run_dir}
+            if not _is_trained(config, settings):
+                on_step(f"training {run_dir}")
+                _train(config, device)
             contestant.checkpoints.append(find_checkpoint(Path(run_dir)))
     return found
 
@@ -77,43 +100,51 @@ def _add_run(item: Path, found: list[Contestant]) -> None:
     """Add a run to the contestant that it differs from by its seed alone, or as a new one."""
     file = find_checkpoint(item)
     content = load_checkpoint(file)
-    config, card = restore_config(content, file), Card.model_validate(content["card"])
+    config, card = restore_config(content, file), restore_card(content, file)
+    settings = restore_settings(content, file)
     for contestant in found:
-        same = config.model_copy(update={"seed": contestant.config.seed})
-        if contestant.checkpoints and not changes(contestant.config, same):
+        same = {**settings, "seed": contestant.settings["seed"]}
+        if contestant.checkpoints and not changes(contestant.settings, same):
             contestant.checkpoints.append(file)
             return
     folder = file.parent.parent if file.parent.name == "checkpoints" else file
     name = re.sub(r"-seed\d+$", "", folder.resolve().name)
-    found.append(Contestant(name, config, card, [file]))
+    found.append(Contestant(name, config, card, settings, [file]))
 
 
-def _is_trained(config: Config, card: Card) -> bool:
-    """Tell whether an experiment's run folder holds its finished run.
+def _train(config: Config, device: DeviceName) -> None:
+    resume = holds_run(config.run_dir)
+    folder = RunFolder(config.run_dir, resume)
+    hardware = choose_hardware(device, config.precision)
+    experiment = Experiment.from_config(config, hardware, load_weights=not resume)
+    trainer = Trainer(experiment, folder, resume=resume)
+    trainer.fit()
+    if trainer.stopped:
+        raise Stopped
 
-    Raises:
-        UserError: it holds one of other settings.
-    """
+
+def _is_trained(config: Config, settings: dict[str, Any]) -> bool:
+    """Return whether an experiment's run folder holds its finished run; refuse other settings."""
     last = Path(config.run_dir) / "checkpoints" / LAST
     if not last.exists():
         return False
     content = load_checkpoint(last)
-    changed = changes(restore_config(content, last), resolve_statistics(config, card))
+    changed = changes(restore_settings(content, last), settings)
     if changed:
         raise UserError(
             f"{config.run_dir} was trained with other settings ({'; '.join(changed)}); delete it, "
             "or name another folder by --out"
         )
-    return is_finished(Position(**content["training"]["position"]), config.train)
+    return Progress(**content["training"]["position"]).is_finished(config.train)
 
 
 def other_differences(contestants: Sequence[Contestant]) -> list[str]:
     """List the settings besides model.decoder in which contestants differ from the first."""
-    first = contestants[0]
+    first, *others = contestants
     found = []
-    for other in contestants[1:]:
-        alike = other.config.model_copy(update={"seed": first.config.seed})
-        changed = [c for c in changes(first.config, alike) if not c.startswith("model.decoder.")]
+    for other in others:
+        alike = {**other.settings, "seed": first.settings["seed"]}
+        changed = [c for c in changes(first.settings, alike) if not c.startswith("model.decoder.")]
         if changed:
             found.append(f"{other.name} differs from {first.name} in {'; '.join(changed)}")
     return found

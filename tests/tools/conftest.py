@@ -44,6 +44,13 @@ def compare() -> Callable[..., int]:
 
 
 @pytest.fixture
+def predict() -> Callable[..., int]:
+    """Run tools/predict.py on the CPU; gives its exit code."""
+    main = _load("predict").main
+    return lambda *arguments: main([*map(str, arguments), "--device", "cpu"])
+
+
+@pytest.fixture
 def check() -> Callable[..., int]:
     """Run tools/check_data.py; gives its exit code."""
     main = _load("check_data").main

@@ -8,15 +8,15 @@ import shutil
 import pytest
 import torch
 
-from segkit.training import benchmark_step
+from segkit.benchmark import step_speed
 
 
 @pytest.fixture(autouse=True)
 def _hasty_timing(monkeypatch):
     """Time each training step once."""
-    monkeypatch.setattr(benchmark_step, "SECONDS", 0.0)
-    monkeypatch.setattr(benchmark_step, "ROUNDS", 1)
-    monkeypatch.setattr(benchmark_step, "_in_another_process", lambda *_: 123_000_000)
+    monkeypatch.setattr(step_speed, "SECONDS", 0.0)
+    monkeypatch.setattr(step_speed, "ROUNDS", 1)
+    monkeypatch.setattr(step_speed, "_in_another_process", lambda *_: 123_000_000)
 
 
 @pytest.fixture
@@ -75,17 +75,17 @@ def test_a_second_call_trains_nothing(compare, pair, tmp_path, capsys):
 
 
 def test_an_interrupted_training_is_gone_on_with(compare, train, pair, tmp_path, monkeypatch):
-    from segkit.training.loop import Stopped, Trainer
+    from segkit.training.listeners import RunFolder
 
-    out, finish = tmp_path / "out", Trainer._finish_epoch
+    out, save = tmp_path / "out", RunFolder.on_epoch_end
 
-    def stop(self, scores):
-        finish(self, scores)
-        raise Stopped
+    def stop(self, trainer, row, scores):
+        save(self, trainer, row, scores)
+        trainer.signals.requested = True
 
-    monkeypatch.setattr(Trainer, "_finish_epoch", stop)
+    monkeypatch.setattr(RunFolder, "on_epoch_end", stop)
     assert compare(pair[0], "--seeds", 1, "--out", out) == 130
-    monkeypatch.setattr(Trainer, "_finish_epoch", finish)
+    monkeypatch.setattr(RunFolder, "on_epoch_end", save)
     assert compare(pair[0], "--seeds", 1, "--out", out) == 0
     straight = tmp_path / "straight"
     assert train(pair[0], "--set", f"run_dir={straight}") == 0

@@ -5,16 +5,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from segkit.comparison.results import Result, differences
-from segkit.comparison.written import (
+from segkit.comparison.export import (
     as_markdown,
     difference_line,
     difference_table,
     main_table,
     ranked,
 )
-from segkit.evaluation.findings import Headline
+from segkit.comparison.results import Compared, differences
 from segkit.evaluation.intervals import percentiles
+from segkit.evaluation.results import Headline
 from segkit.receptive_field import Reach
 
 SAMPLES = 4000
@@ -35,7 +35,7 @@ def result(name, *runs, reach=REACH):
             )
         )
     summary = SimpleNamespace(parameters=1_500_000, macs=2.5e9, reach=reach, size=(96, 128))
-    return Result(name, summary, 0.25, 300_000_000, found)
+    return Compared(name, summary, 0.25, 300_000_000, found)
 
 
 def test_images_that_are_hard_for_all_do_not_widen_a_difference():

@@ -1,0 +1,84 @@
+"""A comparison as files: Markdown, CSV, a page and a picture."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from segkit.comparison.contestants import Contestant, other_differences
+from segkit.comparison.export import (
+    Rows,
+    as_markdown,
+    class_table,
+    difference_table,
+    main_table,
+    run_csv,
+)
+from segkit.comparison.results import Compared, differences
+from segkit.drawing.costs import draw_costs
+from segkit.drawing.pages import render
+from segkit.evaluation.results import HEADLINES
+from segkit.files import write_file
+from segkit.hardware import Hardware
+
+HEADLINES_COMPARED = ("miou", "boundary_f1")  # whose differences are worked out
+
+
+class Report(NamedTuple):
+    """A comparison in words: sentences on how it was made, and tables by their headings."""
+
+    title: str
+    notes: list[str]
+    tables: dict[str, Rows]
+
+
+def make_report(
+    contestants: Sequence[Contestant],
+    results: Sequence[Compared],
+    split: str | None,
+    hardware: Hardware,
+) -> Report:
+    """Lay out what was compared and what came out; see `compare_models`."""
+    first = contestants[0]
+    split = split or first.config.data.val_split
+    counts = sorted({len(result.runs) for result in results})
+    runs = f"{' or '.join(map(str, counts))} run{'s' if counts[-1] > 1 else ''}"
+    note = (
+        f"{first.card.name} {split}, {results[0].runs[0].images} images; {runs} of each model (± "
+        "is the standard deviation over them); differences with 95 % intervals by paired bootstrap "
+        f"over images and runs; steps of batch {first.config.data.batch_size} on {hardware}, taken "
+        "in turns."
+    )
+    found = {name: differences(results, name) for name in HEADLINES_COMPARED}
+    tables = {
+        "What it costs and brings": main_table(results),
+        "Differences to the best": difference_table(found, results),
+        "IoU of each class": class_table(results),
+    }
+    warnings = [f"WARNING: {line}" for line in other_differences(contestants)]
+    return Report(f"Comparison on {first.card.name} {split}", [note, *warnings], tables)
+
+
+def write_report(folder: Path, report: Report, results: Sequence[Compared]) -> None:
+    """Write `comparison.md`, `.csv`, `.html` and `.png`."""
+    height, width = results[0].summary.size
+    costs = {
+        f"GMAC at {height}x{width}": [result.summary.macs / 1e9 for result in results],
+        "seconds per training step": [result.seconds for result in results],
+    }
+    scores = {
+        f"{HEADLINES[name]} in %": [result.values(name) for result in results]
+        for name in HEADLINES_COMPARED
+    }
+    picture = draw_costs([result.name for result in results], costs, scores)
+    caption = "mIoU and boundary F1 of each model against its MACs and the seconds of a step"
+    sections = [f"## {head}\n\n{as_markdown(rows)}" for head, rows in report.tables.items()]
+    text = [f"# {report.title}\n", *(f"{note}\n" for note in report.notes), *sections]
+    write_file(folder / "comparison.md", "\n".join(text) + f"\n![{caption}](comparison.png)\n")
+    write_file(folder / "comparison.csv", run_csv(results))
+    extra = {"figure": base64.b64encode(picture).decode(), "caption": caption}
+    page = render("segkit.comparison", "comparison.html.j2", **report._asdict(), **extra)
+    write_file(folder / "comparison.html", page)
+    write_file(folder / "comparison.png", picture)
