@@ -95,8 +95,8 @@ def _contestant(name: str, experiment: Experiment) -> Callable[[], object]:
     hardware = experiment.hardware
     if name == "segkit":
         return lambda: step(batches[:1])
-    assert experiment.normalize is not None
-    pixels = experiment.normalize(batches[0].images.to(hardware.device))
+    pixels = batches[0].images.to(hardware.device)
+    pixels = pixels if experiment.normalize is None else experiment.normalize(pixels)
     target = batches[0].masks.to(hardware.device).long()
     rate = experiment.train.optimizer.lr
     return _peer(pixels, target, experiment.num_classes, rate, hardware, fair="our" in name)

@@ -72,7 +72,6 @@ class Part:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Have pydantic validate by `read`."""
         return core_schema.no_info_before_validator_function(self.read, handler(source))
 
     def read(self, value: object) -> Section:

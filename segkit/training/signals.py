@@ -12,8 +12,7 @@ class StopSignals:
 
     def __init__(self, shared: bool) -> None:
         self.shared = shared
-        self.requested = False
-        self.asked = 0.0  # when, by the monotonic clock
+        self.requested, self.asked = False, 0.0  # asked when, by the monotonic clock
 
     def __enter__(self) -> StopSignals:
         numbers = (signal.SIGINT, signal.SIGTERM)

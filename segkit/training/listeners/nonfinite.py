@@ -10,6 +10,7 @@ import torch
 
 from segkit.data.loader import Batch
 from segkit.errors import UserError
+from segkit.files import replacing
 from segkit.optim import learning_rate
 from segkit.training.listeners.base import Listener
 from segkit.training.step import Step
@@ -30,7 +31,8 @@ class KeepNonFinite(Listener):
         """Write the file, and return where it is."""
         path = self.folder / f"nonfinite_{trainer.experiment.processes.rank}.pt"
         content = {"images": [b.images for b in batches], "masks": [b.masks for b in batches]}
-        torch.save({**_facts(trainer.step, batches), **content}, path)
+        with replacing(path) as temporary:
+            torch.save({**_facts(trainer.step, batches), **content}, temporary)
         return f"the batch is kept in {path}"
 
 
