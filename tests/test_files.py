@@ -1,0 +1,76 @@
+"""The one atomic writer: whole files or none, and never through a planted link."""
+
+import os
+import secrets
+import stat
+
+import pytest
+
+from segkit.errors import UserError
+from segkit.files import remove_leftovers, replacing, write_file
+
+
+def test_a_file_appears_whole_with_the_usual_rights(tmp_path):
+    umask = os.umask(0o027)
+    try:
+        write_file(tmp_path / "a.txt", "äöü")
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "a.txt").read_bytes() == "äöü".encode()
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def interrupted():
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_the_file_before_may_be_kept(tmp_path):
+    path, previous = tmp_path / "a.txt", tmp_path / "b.txt"
+    for text in ("one", "two"):
+        with replacing(path, previous=previous, durable=True) as temporary:
+            temporary.write_text(text)
+    assert (path.read_text(), previous.read_text()) == ("two", "one")
+
+
+def test_a_planted_link_is_not_followed(tmp_path, monkeypatch):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "guessed")
+    (tmp_path / ".a.txt.segkit-tmp-guessed.txt").symlink_to(victim)
+    with pytest.raises(UserError, match="cannot write"):
+        write_file(tmp_path / "a.txt", "text")
+    assert victim.read_text() == "precious"
+
+
+def test_temporary_names_cannot_be_foreseen(tmp_path):
+    names = set()
+    for _ in range(3):
+        with replacing(tmp_path / "a.png") as temporary:
+            names.add(temporary.name)
+            assert temporary.suffix == ".png"  # for writers that go by it
+    assert len(names) == 3
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path):
+    with replacing(tmp_path / "a.pt") as temporary:
+        (tmp_path / temporary.name.replace("segkit-tmp-", "segkit-tmp-0")).touch()
+    (tmp_path / ".other.tmp").touch()
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.tmp", "a.pt"]
+
+
+def test_a_folder_that_is_not_there_is_a_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"cannot write .*no/a\.txt: No such file"):
+        write_file(tmp_path / "no/a.txt", "text")
