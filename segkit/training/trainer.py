@@ -34,10 +34,6 @@ class Trainer:
         resume: go on from the folder's last checkpoint.
         override: with `resume`, go on with other settings than before.
 
-    Attributes:
-        stopped: whether a signal ended the run early.
-        resumed_from: the checkpoint that the run goes on from, or None.
-
     Raises:
         UserError: too few images for a step, a folder in use, or a checkpoint that does not fit.
     """
@@ -70,7 +66,7 @@ class Trainer:
         self.listeners = [*default_listeners(self.folder, experiment), *listeners]
         self.loss_sum: Tensor | None = None  # of the epoch's steps in this process
         self.signals = StopSignals(shared=experiment.processes.count > 1)
-        self.stopped = False
+        self.stopped = False  # by a signal
 
     def fit(self) -> list[Row]:
         """Train to the last epoch, validating after each.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -15,11 +14,8 @@ from segkit.errors import UserError
 from segkit.evaluation import Scores
 from segkit.evaluation.scores import percent
 from segkit.optim import learning_rate
-from segkit.training.listeners.base import Listener
+from segkit.training.listeners.base import Listener, Run
 from segkit.training.progress import Row
-
-if TYPE_CHECKING:
-    from segkit.training.trainer import Trainer
 
 PLAIN_EVERY_S = 20  # between two progress lines where there is no terminal
 MUCH_WAITING = 0.3  # share of an epoch's time; beyond it, the log has a hint
@@ -84,18 +80,18 @@ class ConsoleLog(Listener):
         except OSError as error:
             raise UserError(f"cannot write {self.file}: {error}") from error
 
-    def on_start(self, trainer: Trainer) -> None:
+    def on_start(self, trainer: Run) -> None:
         """Print what is trained, on what, and where."""
-        for line in describe(trainer):
+        for line in describe(trainer, None if self.file is None else self.file.parent):
             self.on_log(line)
 
-    def on_epoch_start(self, trainer: Trainer) -> None:
+    def on_epoch_start(self, trainer: Run) -> None:
         """Show the progress of the epoch."""
         progress = trainer.state.progress
         title = f"epoch {progress.epoch + 1}/{trainer.experiment.train.epochs}"
         self.display.begin(title, trainer.sampler.steps, progress.step)
 
-    def on_step(self, trainer: Trainer, loss: Tensor) -> None:
+    def on_step(self, trainer: Run, loss: Tensor) -> None:
         """Count the step, and note loss, speed and the time left now and then."""
         self.display.advance()
         if self.display.should_note:
@@ -103,15 +99,15 @@ class ConsoleLog(Listener):
             if line:
                 self.on_log(line)
 
-    def on_validation_start(self, trainer: Trainer) -> None:
+    def on_validation_start(self, trainer: Run) -> None:
         """Show the progress of the validation."""
         self.display.begin("validation", len(trainer.experiment.val_set))  # type: ignore[arg-type]
 
-    def on_image(self, trainer: Trainer) -> None:
+    def on_image(self, trainer: Run) -> None:
         """Count the image, and those of the other processes."""
         self.display.advance(trainer.experiment.processes.count)
 
-    def on_epoch_end(self, trainer: Trainer, row: Row, scores: Scores | None) -> None:
+    def on_epoch_end(self, trainer: Run, row: Row, scores: Scores | None) -> None:
         """Print the scores of the epoch."""
         self.display.bar.stop()
         experiment, progress = trainer.experiment, trainer.state.progress
@@ -124,12 +120,12 @@ class ConsoleLog(Listener):
                 "data.workers, try data.cache=ram, or see tools/benchmark.py data"
             )
 
-    def on_end(self, trainer: Trainer) -> None:
+    def on_end(self, trainer: Run) -> None:
         """Remove the bar."""
         self.display.bar.stop()
 
 
-def describe(trainer: Trainer) -> list[str]:
+def describe(trainer: Run, folder: Path | None) -> list[str]:
     """Write what is trained, on what data and device, and how far it is, a line each."""
     experiment, progress = trainer.experiment, trainer.state.progress
     config, card, train = experiment.config, experiment.card, experiment.train
@@ -146,7 +142,7 @@ def describe(trainer: Trainer) -> list[str]:
         computed = statistics_lines(config, experiment.statistics, experiment.classes.names)
     count = experiment.processes.count
     shared = "" if count == 1 else f", in {count} processes"
-    where = f"{trainer.folder.path}, " if trainer.folder else ""
+    where = f"{folder}, " if folder else ""
     return [
         f"model    {name}, {parameters:,} parameters",
         f"data     {data}{counts} images; {trainer.sampler.step_size} in a step",
@@ -157,7 +153,7 @@ def describe(trainer: Trainer) -> list[str]:
     ]
 
 
-def _step_note(trainer: Trainer, loss: float) -> str:
+def _step_note(trainer: Run, loss: float) -> str:
     progress, sampler = trainer.state.progress, trainer.sampler
     seconds_per_step = progress.seconds / progress.step
     epochs_left = trainer.experiment.train.epochs - progress.epoch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -12,11 +12,8 @@ from segkit.data.loader import Batch
 from segkit.errors import UserError
 from segkit.files import replacing
 from segkit.optim import learning_rate
-from segkit.training.listeners.base import Listener
+from segkit.training.listeners.base import Listener, Run
 from segkit.training.step import Step
-
-if TYPE_CHECKING:
-    from segkit.training.trainer import Trainer
 
 
 class KeepNonFinite(Listener):
@@ -27,7 +24,7 @@ class KeepNonFinite(Listener):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def on_nonfinite(self, trainer: Trainer, batches: Sequence[Batch]) -> str:
+    def on_nonfinite(self, trainer: Run, batches: Sequence[Batch]) -> str:
         """Write the file, and return where it is."""
         path = self.folder / f"nonfinite_{trainer.experiment.processes.rank}.pt"
         content = {"images": [b.images for b in batches], "masks": [b.masks for b in batches]}

@@ -5,17 +5,13 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from segkit.drawing.curves import draw_curves
 from segkit.drawing.predictions import draw_predictions
 from segkit.evaluation import Scores
 from segkit.evaluation.evaluate import predict_samples
-from segkit.training.listeners.base import Listener
+from segkit.training.listeners.base import Listener, Run
 from segkit.training.progress import Row
-
-if TYPE_CHECKING:
-    from segkit.training.trainer import Trainer
 
 EVERY_S = 20  # at the most, while epochs are short
 
@@ -28,7 +24,7 @@ class Pictures(Listener):
         self.drawn = -math.inf  # when, by the monotonic clock
         self.sample: Path | None = None  # the last one
 
-    def on_epoch_end(self, trainer: Trainer, row: Row, scores: Scores | None) -> None:
+    def on_epoch_end(self, trainer: Run, row: Row, scores: Scores | None) -> None:
         """Draw, unless that was done a moment ago."""
         if not trainer.is_finished and time.monotonic() - self.drawn < EVERY_S:
             return

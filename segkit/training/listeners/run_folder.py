@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,11 +26,8 @@ from segkit.evaluation import Scores
 from segkit.experiment import Experiment
 from segkit.files import remove_leftovers, write_file
 from segkit.registry import imported
-from segkit.training.listeners.base import Listener
+from segkit.training.listeners.base import Listener, Run
 from segkit.training.progress import Row
-
-if TYPE_CHECKING:
-    from segkit.training.trainer import Trainer
 
 # These differ between equal runs, so metrics.csv has none of them.
 TIMINGS = ("seconds_per_step", "images_per_second", "waiting_share")
@@ -78,7 +75,7 @@ class RunFolder(Listener):
             return self.previous, [f"WARNING: {error}; going on from {self.previous} instead"]
         return self.last, []
 
-    def on_start(self, trainer: Trainer) -> None:
+    def on_start(self, trainer: Run) -> None:
         """Make the folder and write the config and the environment into it."""
         experiment = trainer.experiment
         if experiment.processes.is_main:
@@ -98,7 +95,7 @@ class RunFolder(Listener):
             write_file(self.path / "env.json", json.dumps(facts, indent=2) + "\n")
         experiment.processes.barrier()
 
-    def on_step(self, trainer: Trainer, loss: Tensor) -> None:
+    def on_step(self, trainer: Run, loss: Tensor) -> None:
         """Write a checkpoint every so many minutes, if that is asked for."""
         minutes = _every(trainer.experiment).minutes
         if minutes is None:
@@ -109,7 +106,7 @@ class RunFolder(Listener):
         if processes.all_reduce(torch.tensor(due, device=device)).item() > 0:
             self._save(trainer)
 
-    def on_epoch_end(self, trainer: Trainer, row: Row, scores: Scores | None) -> None:
+    def on_epoch_end(self, trainer: Run, row: Row, scores: Scores | None) -> None:
         """Keep the best model, the history, and a checkpoint to resume from."""
         progress = trainer.state.progress
         if trainer.experiment.processes.is_main:
@@ -121,11 +118,11 @@ class RunFolder(Listener):
         if trainer.is_finished or (epochs and progress.epoch % epochs == 0):
             self._save(trainer)
 
-    def on_stop(self, trainer: Trainer) -> None:
+    def on_stop(self, trainer: Run) -> None:
         """Write a checkpoint to resume from."""
         self._save(trainer)
 
-    def _save(self, trainer: Trainer) -> None:
+    def _save(self, trainer: Run) -> None:
         trainer.collect_loss()
         trainer.state.save(self.last)
         self.saved = time.monotonic()

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from segkit.errors import UserError
 from segkit.evaluation import Scores
-from segkit.training.listeners.base import Listener
+from segkit.training.listeners.base import Listener, Run
 from segkit.training.listeners.pictures import Pictures
 from segkit.training.progress import Row
-
-if TYPE_CHECKING:
-    from segkit.training.trainer import Trainer
 
 
 class TensorBoard(Listener):
@@ -36,12 +33,12 @@ class TensorBoard(Listener):
         self.open = SummaryWriter
         self.writer: Any = None
 
-    def on_start(self, trainer: Trainer) -> None:
+    def on_start(self, trainer: Run) -> None:
         """Open the event file."""
         with self._not_stopping(trainer):
             self.writer = self.open(str(self.folder / "tensorboard"))
 
-    def on_epoch_end(self, trainer: Trainer, row: Row, scores: Scores | None) -> None:
+    def on_epoch_end(self, trainer: Run, row: Row, scores: Scores | None) -> None:
         """Write the numbers of an epoch, and a sample picture if there is a new one."""
         if self.writer is None:
             return
@@ -56,7 +53,7 @@ class TensorBoard(Listener):
             self.writer.flush()
 
     @contextmanager
-    def _not_stopping(self, trainer: Trainer) -> Iterator[None]:
+    def _not_stopping(self, trainer: Run) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # whatever it is, the run is worth more
