@@ -212,8 +212,8 @@ class Experiment:
     @torch.no_grad()
     def _count_logits(self) -> int:
         """Run the model on one image to see how many classes it has."""
-        image = as_sample(self.train_set[0], 0).image[None]
-        pixels = image.float() if self.normalize is None else self.normalize.cpu()(image)
+        image = as_sample(self.train_set[0], 0).image[None].to(self.hardware.device)
+        pixels = image.float() if self.normalize is None else self.normalize(image)
         parameter = next(self.model.parameters(), torch.zeros(0))
         was_training = self.model.training
         self.model.eval()
