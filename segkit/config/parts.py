@@ -37,7 +37,9 @@ def word_or_numbers(value: object) -> str:
 
 # by the frequency in the training split, or one number a class
 ClassWeights = Annotated[
-    Annotated[Literal["none", "median_frequency", "inverse_frequency"], Tag(WORD)]
+    Annotated[
+        Literal["none", "median_frequency", "sqrt_median_frequency", "inverse_frequency"], Tag(WORD)
+    ]
     | Annotated[tuple[Annotated[float, Field(ge=0)], ...], Tag(NUMBERS)],
     Discriminator(word_or_numbers),
 ]

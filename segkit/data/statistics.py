@@ -112,15 +112,17 @@ def class_weights(kind: str, counts: ClassCounts) -> list[float]:
     - `median_frequency` (Eigen and Fergus 2015): a class's frequency is its share of the pixels of
       those images in which it occurs, void left out; its weight is the median of all frequencies,
       divided by its own.
+    - `sqrt_median_frequency`: the square roots of these, for classes of very different frequency.
     - `inverse_frequency`: the mean number of pixels of a class, divided by its own.
     """
     pixels = np.array(counts.pixels, float)
     present = pixels > 0
-    around = np.array(counts.pixels_of_images) if kind == "median_frequency" else pixels.sum()
+    by_median = kind != "inverse_frequency"
+    around = np.array(counts.pixels_of_images) if by_median else pixels.sum()
     frequency = np.divide(pixels, around, out=np.zeros_like(pixels), where=present)
-    typical = (np.median if kind == "median_frequency" else np.mean)(frequency[present])
+    typical = (np.median if by_median else np.mean)(frequency[present])
     weights = np.divide(typical, frequency, out=np.zeros_like(pixels), where=present)
-    return _rounded(weights)
+    return _rounded(np.sqrt(weights) if kind == "sqrt_median_frequency" else weights)
 
 
 def channel_statistics(reader: SampleReader) -> tuple[tuple[float, ...], tuple[float, ...]]:

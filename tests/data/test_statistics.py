@@ -38,6 +38,9 @@ def compute(tiny_set, tiny_config):
     return call
 
 
+KINDS = ["median_frequency", "sqrt_median_frequency", "inverse_frequency"]
+
+
 def open_train(config):
     card = load_card(config.data.card)
     return SampleReader(card, config.data.train_split, config.model.in_channels)
@@ -57,9 +60,11 @@ def weights_of(kind, masks, classes=3):
     around = np.array([sum((m != 255).sum() for m in masks if c in m) for c in range(classes)])
     present = pixels > 0
     weights = np.zeros(classes)
-    if kind == "median_frequency":
+    if kind.endswith("median_frequency"):
         frequency = pixels[present] / around[present]
         weights[present] = np.median(frequency) / frequency
+        if kind.startswith("sqrt"):
+            weights **= 0.5
     else:
         weights[present] = pixels[present].mean() / pixels[present]
     return weights
@@ -77,7 +82,7 @@ def uneven(tiny_set, without=()):
 # Class weights
 
 
-@pytest.mark.parametrize("kind", ["median_frequency", "inverse_frequency"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_class_weights_equal_numpy(tiny_set, compute, kind):
     uneven(tiny_set)
     weights = compute({"train.loss": {"class_weights": kind}}).class_weights
@@ -86,7 +91,7 @@ def test_class_weights_equal_numpy(tiny_set, compute, kind):
     assert len({round(w, 3) for w in weights}) == 3
 
 
-@pytest.mark.parametrize("kind", ["median_frequency", "inverse_frequency"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_class_that_does_not_occur_weighs_nothing(tiny_set, compute, kind):
     uneven(tiny_set, without=(20,))
     weights = compute({"train.loss": {"class_weights": kind}}).class_weights
