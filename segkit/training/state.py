@@ -46,7 +46,10 @@ class TrainingState:
         hardware.to_device(self.model)
         self.average = None
         if train.ema:
-            self.average = AveragedModel(self.model, multi_avg_fn=_running_mean(train.ema))
+            # batch norm statistics belong to the weights that made them: they are averaged as well
+            self.average = AveragedModel(
+                self.model, multi_avg_fn=_running_mean(train.ema), use_buffers=True
+            )
         self.optimizer = build_optimizer(self.model, train.optimizer.model_dump())
         self.schedule = build_schedule(
             self.optimizer, train.schedule.model_dump(), train.epochs, sampler.steps
@@ -62,7 +65,7 @@ class TrainingState:
         return self.model if self.average is None else self.average.module
 
     def update_average(self) -> None:
-        """Take the weights into the running average."""
+        """Take weights and batch norm statistics into the running average."""
         if self.average is not None:
             self.average.update_parameters(self.model)
 
@@ -175,9 +178,15 @@ class TrainingState:
 
 
 def _running_mean(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """Average weights by `decay`, and by less at the start, which would count for too long."""
+    """Average tensors by `decay`, and by less at the start, which would count for too long.
+
+    Whole numbers, such as batch norm's count of batches, are copied.
+    """
 
     def update(averaged: Tensors, current: Tensors, steps: Tensor | int) -> None:
+        if not averaged[0].is_floating_point():  # a call has tensors of one type
+            torch._foreach_copy_(averaged, current)
+            return
         kept = min(decay, (1 + float(steps)) / (10 + float(steps)))
         torch._foreach_lerp_(averaged, current, 1 - kept)
 
