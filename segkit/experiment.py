@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from segkit.checkpoint import borrow_weights, find_checkpoint, resolved_settings
 from segkit.config import Config, TrainConfig
@@ -125,14 +125,16 @@ class Experiment:
             hardware: None chooses by `config.precision`.
             processes: those that share the run.
             load_weights: False leaves pretrained weights alone, for a checkpoint that follows.
-            overfit: train and validate on the first so many images, until they are learnt by heart.
+            overfit: train and validate on so many samples of the training set, augmented once and
+                for all, until they are learnt by heart.
         """
         hardware = hardware or choose_hardware("auto", config.precision)
         card = load_card(config.data.card, config.data.root)
         train, val, statistics = _read_data(config, card, processes)
+        train_set: Dataset[Any] = build_dataset(config, train, True, statistics.mean)
+        val_set: Dataset[Any] = build_dataset(config, val, False, statistics.mean)
         if overfit:
-            steps = OVERFIT_STEPS * config.data.batch_size
-            train, val = train.subset(overfit, -(-steps // overfit)), val.subset(overfit)
+            train_set, val_set = _fixed_samples(train_set, overfit, config.data.batch_size)
         torch.manual_seed(config.seed)
         model = build_model(config.model, card.num_classes, load_weights)
         notes = []
@@ -141,8 +143,8 @@ class Experiment:
             notes.append(f"started  from {borrow_weights(model, source)}")
         experiment = cls(
             model,
-            build_dataset(config, train, augment=True, mean=statistics.mean),
-            build_dataset(config, val, augment=False, mean=statistics.mean),
+            train_set,
+            val_set,
             loss=build_loss(config.train.loss.model_dump(), statistics.class_weights),
             classes=Classes(card.class_names, card.colors),
             normalize=Normalize(statistics.mean, statistics.std),
@@ -240,6 +242,16 @@ def build_loss(options: Mapping[str, Any], class_weights: Sequence[float] | None
             )
         own["class_weights"] = class_weights
     return as_loss(find("loss", name)(**own))
+
+
+def _fixed_samples(
+    dataset: Dataset[Any], count: int, batch_size: int
+) -> tuple[Dataset[Any], Dataset[Any]]:
+    """Return the first samples of a dataset to learn by heart, an epoch's worth and once each."""
+    if count > len(dataset):  # type: ignore[arg-type]
+        raise UserError(f"'train' has {len(dataset)} images, not {count}")  # type: ignore[arg-type]
+    repeats = -(-OVERFIT_STEPS * batch_size // count)
+    return Subset(dataset, [*range(count)] * repeats), Subset(dataset, range(count))
 
 
 def _read_data(

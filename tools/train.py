@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--overfit",
         type=int,
         metavar="N",
-        help="learn N images by heart, without augmentation: a model that cannot has a fault",
+        help="learn N training crops by heart: a model that cannot has a fault",
     )
     parser.add_argument("--print-config", action="store_true", help="show every setting and leave")
     return run_tool(train, parser, argv)

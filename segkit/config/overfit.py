@@ -7,13 +7,13 @@ from segkit.errors import UserError
 
 
 def to_overfit(config: Config, count: int) -> Config:
-    """Validate on the training images, without augmentation, at a constant learning rate."""
+    """Validate on the training images, after every short epoch, at a constant learning rate."""
     if count < 1:
         raise UserError(f"--overfit is {count}; name 1 image or more, e.g. --overfit 4")
     data = config.data.model_copy(
         update={
             "val_split": config.data.train_split,
-            "train_transforms": config.data.eval_transforms,
+            "repeat": 1,
             "batch_size": min(count, config.data.batch_size),
             "cache": "none",  # laid out for the whole split
         }
@@ -26,6 +26,7 @@ def to_overfit(config: Config, count: int) -> Config:
                 {"epochs": 1, "optimizer": config.train.optimizer}
             ).schedule,
             "freeze_encoder_epochs": 0,
+            "validate_every": 1,
             "patience": None,
         }
     )

@@ -38,6 +38,7 @@ class DataConfig(Section):
     std: AutoOrNumbers = (0.229, 0.224, 0.225)
     train_transforms: tuple[dict[str, dict[str, Any] | None], ...] = ()  # albumentations, in order
     eval_transforms: tuple[dict[str, dict[str, Any] | None], ...] = ()
+    repeat: int = Field(1, ge=1)  # how often an epoch takes each image, e.g. for small crops
     batch_size: int = Field(8, ge=1)
     workers: int = Field(2, ge=0)  # processes that load and augment
     cache: Literal["none", "ram"] = "none"  # ram: decode each file once, into shared memory
@@ -53,6 +54,7 @@ class TrainConfig(Section):
     ema: float = Field(0.0, ge=0, lt=1)  # decay of a running average, which is evaluated and kept
     freeze_encoder_epochs: int = Field(0, ge=0)  # train the decoder alone so long
     freeze_norm: bool = False  # the encoder's batch norms keep their statistics
+    validate_every: int = Field(1, ge=1)  # epochs; after the last one in any case
     patience: int | None = Field(None, ge=1)  # epochs without a better mIoU before stopping
     skip_nonfinite: int = Field(0, ge=0)  # steps in a row whose loss or gradient is not finite
     loss: Annotated[Any, Part("loss", default="cross_entropy")] = Field(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +34,7 @@ class SegmentationDataset(Dataset[Sample]):
         reader: of the split.
         transforms: albumentations by name, see `build_transforms`.
         mean: one number a channel, the colour of padding.
+        repeat: how often each image comes, augmented differently each time.
         seed: of the augmentation.
         where: the transforms' key in the config, for errors.
     """
@@ -45,25 +45,27 @@ class SegmentationDataset(Dataset[Sample]):
         transforms: Sequence[TransformSpec] = (),
         *,
         mean: Sequence[float] = IMAGENET_MEAN,
+        repeat: int = 1,
         seed: int = 0,
         where: str = "transforms",
     ) -> None:
         floats = reader.card.image_max is not None
         self.transforms = build_transforms(transforms, mean, where, floats)
-        self.reader, self.seed, self.where = reader, seed, where
+        self.reader, self.repeat, self.seed, self.where = reader, repeat, seed, where
         self.card, self.split, self.pairs = reader.card, reader.split, reader.pairs
 
     def __len__(self) -> int:
-        return len(self.reader)
+        return self.repeat * len(self.reader)
 
     def __getitem__(self, index: int) -> Sample:
         return self.sample(index)
 
     def sample(self, index: int, epoch: int = 0) -> Sample:
         """Return a sample, augmented as a function of (seed, epoch, index) alone."""
-        image, mask = self.transform(*self.reader.read(index), epoch, index)
+        file = index % len(self.reader)
+        image, mask = self.transform(*self.reader.read(file), epoch, index)
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-        return Sample(pixels, torch.from_numpy(np.ascontiguousarray(mask)), self.pairs[index].name)
+        return Sample(pixels, torch.from_numpy(np.ascontiguousarray(mask)), self.pairs[file].name)
 
     def transform(
         self, image: Pixels, mask: NDArray[np.uint8], epoch: int, index: int
@@ -72,18 +74,11 @@ class SegmentationDataset(Dataset[Sample]):
         try:
             return apply_transforms(self.transforms, image, mask, (self.seed, epoch, index))
         except Exception as error:  # of any type, e.g. for a crop larger than the image
+            path = self.pairs[index % len(self.pairs)].image
             raise UserError(
-                f"{self.pairs[index].image} is {image.shape[0]}x{image.shape[1]} (H x W) and does "
-                f"not go through {self.where}: {error}; mend them, e.g. a crop by pad_if_needed: "
-                "true"
+                f"{path} is {image.shape[0]}x{image.shape[1]} (H x W) and does not go through "
+                f"{self.where}: {error}; mend them, e.g. a crop by pad_if_needed: true"
             ) from error
-
-    def subset(self, count: int, repeats: int = 1) -> SegmentationDataset:
-        """Return a dataset of the first `count` samples, which come `repeats` times."""
-        dataset = copy(self)
-        dataset.reader = self.reader.subset(count, repeats)
-        dataset.pairs = dataset.reader.pairs
-        return dataset
 
 
 def build_dataset(
@@ -92,7 +87,10 @@ def build_dataset(
     """Build an experiment's dataset, with `data.train_transforms` or `data.eval_transforms`."""
     kind = "train_transforms" if augment else "eval_transforms"
     where, transforms = f"data.{kind}", getattr(config.data, kind)
-    return SegmentationDataset(reader, transforms, mean=mean, seed=config.seed, where=where)
+    repeat = config.data.repeat if augment else 1
+    return SegmentationDataset(
+        reader, transforms, mean=mean, repeat=repeat, seed=config.seed, where=where
+    )
 
 
 def as_sample(item: Any, index: int) -> Sample:

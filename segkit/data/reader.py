@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from segkit.data.card import Card
 from segkit.data.images import Pixels, read_image
 from segkit.data.label_map import LabelMap
-from segkit.data.pairs import Pairs, check_sizes, pair_files
+from segkit.data.pairs import check_sizes, pair_files
 from segkit.data.raster import raster_size
 from segkit.data.shared_cache import SharedCache
 from segkit.errors import UserError
@@ -69,16 +68,6 @@ class SampleReader:
     def read_image(self, index: int) -> Pixels:
         """Return an image without its mask, `(H, W, C)`."""
         return read_image(self.pairs[index].image, self.channels, self.card.image_max)
-
-    def subset(self, count: int, repeats: int = 1) -> SampleReader:
-        """Return a reader of the first `count` samples, which come `repeats` times; uncached."""
-        if count > len(self):
-            raise UserError(f"'{self.split}' has {len(self)} images, not {count}")
-        reader = copy(self)
-        kept = self.pairs.files[:count] * repeats
-        reader.pairs = Pairs(self.pairs.images, self.pairs.masks, kept)
-        reader.cache = None
-        return reader
 
 
 def ensure_data(card: Card) -> None:

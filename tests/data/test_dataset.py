@@ -136,23 +136,22 @@ def test_unknown_splits_and_transforms_are_refused(tiny_set):
         open_split(tiny_set, "train", [{"Rotat": None}], where="data.eval_transforms")
 
 
-def test_a_subset_has_the_first_samples_and_leaves_the_set_as_it_is(tiny_set):
-    dataset = open_split(tiny_set)
-    few = dataset.subset(2, repeats=3)
-    assert [sample.name for sample in few] == ["train_0", "train_1"] * 3
-    assert torch.equal(few[3].image, dataset[1].image)
-    assert (len(few), len(dataset), len(few.subset(4))) == (6, 6, 4)
-    with pytest.raises(UserError, match="'train' has 6 images, not 7"):
-        dataset.subset(7)
-
-
-def test_a_subset_of_a_cached_split_reads_its_own_samples(tiny_set):
-    reader = SampleReader(load_card(tiny_set.card), "train", cache="ram")
-    few = reader.subset(2, repeats=2)
-    for index in range(4):
-        for a, b in zip(few.read(index), reader.decode(index % 2), strict=True):
-            assert np.array_equal(a, b)
-    assert not reader.cache.filled.any()
+@pytest.mark.parametrize("cache", ["none", "ram"])
+def test_repeated_images_are_augmented_differently(tiny_set, cache):
+    reader = SampleReader(load_card(tiny_set.card), "train", cache=cache)
+    chain = [{"RandomCrop": {"height": 8, "width": 8}}]
+    dataset = SegmentationDataset(reader, chain, repeat=3)
+    samples = [dataset[index] for index in range(len(dataset))]
+    names = [f"train_{number}" for number in range(6)]
+    assert [sample.name for sample in samples] == names * 3
+    plain = SegmentationDataset(reader, chain)
+    assert all(torch.equal(plain[i].image, samples[i].image) for i in range(6))
+    for number in range(6):
+        image = np.array(Image.open(tiny_set.root / f"train/images/train_{number}.png"))
+        crops = [sample.image.permute(1, 2, 0).numpy() for sample in samples[number::6]]
+        assert len({crop.tobytes() for crop in crops}) > 1
+        windows = np.lib.stride_tricks.sliding_window_view(image, (8, 8, 3))[:, :, 0]
+        assert all((windows == crop).all((2, 3, 4)).any() for crop in crops)
 
 
 # What a user's own dataset may return
