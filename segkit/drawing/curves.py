@@ -21,6 +21,7 @@ def draw_curves(path: Path, history: Sequence[dict[str, Any]], classes: Classes)
     loss, scores, ious = figure.subplots(1, 3)
 
     _line(loss, history, "loss", label="training loss", color="tab:blue")
+    _line(loss, history, "val_loss", label="validation loss", color="tab:orange")
     loss.set_title("loss")
     loss.set_ylim(bottom=0)
     rate = loss.twinx()
@@ -48,6 +49,7 @@ def draw_curves(path: Path, history: Sequence[dict[str, Any]], classes: Classes)
 
 
 def _line(axis: Axes, history: Sequence[dict[str, Any]], key: str, **style: Any) -> None:
-    marker = "o" if len(history) < 3 else None  # a line of one point cannot be seen
-    if key in history[0]:
-        axis.plot([r["epoch"] for r in history], [r[key] for r in history], marker=marker, **style)
+    known = [row for row in history if row.get(key) is not None]  # not every epoch is validated
+    marker = "o" if len(known) < 3 else None  # a line of one point cannot be seen
+    if known:
+        axis.plot([r["epoch"] for r in known], [r[key] for r in known], marker=marker, **style)

@@ -23,6 +23,7 @@ from segkit.evaluation.calibration import calibration_counts
 from segkit.evaluation.scores import Scores, scores_of
 from segkit.inference import Prediction, Predictor
 from segkit.labels import IGNORE_INDEX
+from segkit.losses import Loss, mean_loss
 
 
 class ImageCounts(NamedTuple):
@@ -32,6 +33,7 @@ class ImageCounts(NamedTuple):
     matrix: Tensor
     boundary: BoundaryCounts | None
     calibration: NDArray[np.float64] | None
+    loss: Tensor | None  # its terms and their normalizers, float64 (2, K)
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Evaluation:
         seconds: of wall time, loading included.
         boundary: of each image, arrays `(N, ...)`; None unless asked for.
         calibration: bins of confidence, `(BINS, 3)`; None unless asked for.
+        loss: of the split as if it were one batch; None unless asked for.
     """
 
     names: tuple[str, ...]
@@ -51,6 +54,7 @@ class Evaluation:
     seconds: float
     boundary: BoundaryCounts | None = None
     calibration: NDArray[np.float64] | None = None
+    loss: float | None = None
 
     @cached_property
     def matrix(self) -> Tensor:
@@ -72,6 +76,7 @@ def evaluate(
     *,
     boundaries: bool = False,
     calibration: bool = False,
+    loss: Loss | None = None,
 ) -> Evaluation:
     """Predict every image of a loader at its own size and compare it with its target.
 
@@ -88,13 +93,14 @@ def evaluate(
         processes: each has a loader of its own part of the split; all get the whole result.
         boundaries: also count at the boundaries between classes.
         calibration: also compare confidence with accuracy.
+        loss: also compute this loss; for a predictor without tiles and views alone.
     """
     start = time.perf_counter()
     found: list[ImageCounts] = []
     for item in loader:
         for image, target, name in zip(*as_batch(item, len(found)), strict=True):
-            prediction = predictor.segment(image, confidence=calibration)
-            found.append(count(name, prediction, target, num_classes, boundaries))
+            prediction = predictor.segment(image, confidence=calibration, logits=loss is not None)
+            found.append(count(name, prediction, target, num_classes, boundaries, loss))
             on_image()
     parts = [part for parts in processes.all_gather(found) for part in parts]
     if not parts:
@@ -102,12 +108,14 @@ def evaluate(
     parts.sort(key=lambda part: part.name)
     edges = [part.boundary for part in parts if part.boundary is not None]
     bins = [part.calibration for part in parts if part.calibration is not None]
+    losses = [part.loss for part in parts if part.loss is not None]
     return Evaluation(
         tuple(part.name for part in parts),
         torch.stack([part.matrix for part in parts]),
         time.perf_counter() - start,
         BoundaryCounts(*map(np.stack, zip(*edges, strict=True))) if edges else None,
         np.sum(bins, axis=0) if bins else None,
+        mean_loss(*torch.stack(losses).sum(0)).item() if losses else None,
     )
 
 
@@ -121,7 +129,12 @@ def predict_samples(
 
 
 def count(
-    name: str, prediction: Prediction, target: Tensor, num_classes: int, boundaries: bool = False
+    name: str,
+    prediction: Prediction,
+    target: Tensor,
+    num_classes: int,
+    boundaries: bool = False,
+    loss: Loss | None = None,
 ) -> ImageCounts:
     """Compare a prediction with its target; if it has a confidence, also count calibration."""
     mask = prediction.mask
@@ -138,4 +151,8 @@ def count(
     if boundaries:
         labels = target.to(torch.uint8).cpu().numpy()
         at_boundaries = boundary_counts(mask.cpu().numpy(), labels, num_classes)
-    return ImageCounts(name, matrix[:, :-1].int().cpu(), at_boundaries, bins)
+    terms = None
+    if loss is not None and prediction.logits is not None:
+        logits, classes = prediction.logits[None], there[None].long()
+        terms = torch.stack([loss.terms(logits, classes), loss.normalizer(classes)]).double().cpu()
+    return ImageCounts(name, matrix[:, :-1].int().cpu(), at_boundaries, bins, terms)

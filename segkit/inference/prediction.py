@@ -20,11 +20,14 @@ class Prediction(NamedTuple):
         mask: class indices, uint8 `(H, W)`.
         confidence: the probability of that class, float32 `(H, W)`; None unless asked for.
         probabilities: of every class, float16 `(num_classes, H, W)`; None unless asked for.
+        logits: of every class, `(num_classes, H, W)`, as the network computes them; None unless
+            asked for.
     """
 
     mask: Tensor
     confidence: Tensor | None = None
     probabilities: Tensor | None = None
+    logits: Tensor | None = None
 
 
 def to_prediction(

@@ -149,7 +149,12 @@ class Predictor:
 
     @torch.no_grad()
     def segment(
-        self, pixels: Tensor, *, confidence: bool = False, probabilities: bool = False
+        self,
+        pixels: Tensor,
+        *,
+        confidence: bool = False,
+        probabilities: bool = False,
+        logits: bool = False,
     ) -> Prediction:
         """Predict an image that is preprocessed already, as a data set returns it.
 
@@ -158,7 +163,9 @@ class Predictor:
                 `normalize`.
             confidence: as for a call.
             probabilities: as for a call.
+            logits: also return those; for a predictor without tiles and views alone.
         """
+        assert not (logits and (self.averages or self.tiles)), "views and tiles have no logits"
         if self.normalize is None and not pixels.is_floating_point():
             raise UserError(
                 f"an image is {pixels.dtype}, but this predictor takes normalised floats; pass "
@@ -168,7 +175,8 @@ class Predictor:
         with _eval_mode(self.model):
             if self.tiles is None or self.tiles.fits(size, self.stride):
                 scores = self._scores(pixels, whole(size))
-                return to_prediction(scores, self.averages, confidence, probabilities)
+                found = to_prediction(scores, self.averages, confidence, probabilities)
+                return found._replace(logits=scores) if logits else found
             blended = self.averages or self.tiles.mode == "blend"
             parts = (
                 (region, to_prediction(scores, blended, confidence, probabilities))

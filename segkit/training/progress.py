@@ -8,7 +8,7 @@ from typing import Any
 
 from segkit.config import TrainConfig
 from segkit.data.loader import EpochBatches
-from segkit.evaluation import Scores
+from segkit.evaluation import Evaluation
 
 Row = dict[str, Any]  # an epoch in metrics.csv
 
@@ -39,21 +39,27 @@ class Progress:
 
     def is_finished(self, train: TrainConfig) -> bool:
         """Return whether the last epoch is done, or `patience` epochs brought nothing better."""
-        patience = train.patience or train.epochs
-        return self.epoch >= min(train.epochs, self.best_epoch + patience)
+        if self.epoch >= train.epochs:
+            return True
+        judged = bool(self.history) and "miou" in self.history[-1]
+        return (
+            judged and train.patience is not None and self.epoch - self.best_epoch >= train.patience
+        )
 
 
 def epoch_row(
     progress: Progress,
     sampler: EpochBatches,
     lr: float,
-    scores: Scores | None,
+    evaluation: Evaluation | None,
     names: tuple[str, ...],
 ) -> Row:
     """Return the row of the epoch that is ending; scores are shares of one."""
     row: Row = {"epoch": progress.epoch + 1, "loss": progress.loss_sum / sampler.steps, "lr": lr}
-    if scores is not None:
+    if evaluation is not None:
+        scores = evaluation.scores
         row |= {
+            "val_loss": evaluation.loss,
             "pixel_accuracy": scores.pixel_accuracy,
             "mean_accuracy": scores.mean_accuracy,
             "miou": scores.miou,

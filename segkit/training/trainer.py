@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segkit.data.loader import Batch
 from segkit.errors import UserError
-from segkit.evaluation import Scores, evaluate
+from segkit.evaluation import Evaluation, evaluate
 from segkit.experiment import Experiment
 from segkit.inference import Predictor
 from segkit.optim import learning_rate
@@ -129,8 +129,10 @@ class Trainer:
             remarks = self._notify("on_nonfinite", batches)
             raise explain_nonfinite(self.step, batches, remarks) from error
 
-    def _validate(self) -> Scores | None:
-        if self.val_loader is None:
+    def _validate(self) -> Evaluation | None:
+        epoch, train = self.state.progress.epoch + 1, self.experiment.train
+        due = epoch % train.validate_every == 0 or epoch == train.epochs
+        if self.val_loader is None or not due:
             return None
         self.state.broadcast_buffers()
         self._notify("on_validation_start")
@@ -141,16 +143,23 @@ class Trainer:
             if processes.count == 1:  # else after the last image, all at once
                 self._stop_if_asked()
 
-        classes = self.experiment.num_classes
-        return evaluate(self.predictor, self.val_loader, classes, on_image, processes).scores
+        return evaluate(
+            self.predictor,
+            self.val_loader,
+            self.experiment.num_classes,
+            on_image,
+            processes,
+            loss=self.experiment.loss,
+        )
 
-    def _finish_epoch(self, scores: Scores | None) -> None:
+    def _finish_epoch(self, evaluation: Evaluation | None) -> None:
         progress = self.state.progress
         lr = learning_rate(self.state.optimizer)
-        row = epoch_row(progress, self.sampler, lr, scores, self.experiment.classes.names)
+        row = epoch_row(progress, self.sampler, lr, evaluation, self.experiment.classes.names)
         progress.history.append(row)
         progress.epoch, progress.step = progress.epoch + 1, 0
         progress.loss_sum = progress.seconds = progress.waited = 0.0
+        scores = None if evaluation is None else evaluation.scores
         if scores is not None and scores.miou > progress.best_miou:
             progress.best_miou, progress.best_epoch = scores.miou, progress.epoch
         self._notify("on_epoch_end", row, scores)

@@ -86,6 +86,17 @@ def test_curves_have_the_colours_of_the_classes(epochs, tmp_path):
     assert holds(tmp_path / "curves.png", CLASSES.colors[2]) > 5  # drawn last, over the others
 
 
+def test_curves_show_the_validation_loss_where_there_is_one(tmp_path):
+    orange = (255, 127, 14)  # matplotlib's tab:orange, also that of the mean accuracy
+    few = {"pixel_accuracy", "mean_accuracy", "miou"}
+    rows = [{k: v for k, v in row.items() if k not in few} for row in history(5)]
+    draw_curves(tmp_path / "without.png", rows, CLASSES)
+    assert not holds(tmp_path / "without.png", orange)
+    rows[1]["val_loss"], rows[3]["val_loss"] = 0.1, 0.4  # validated every other epoch
+    draw_curves(tmp_path / "with.png", rows, CLASSES)
+    assert holds(tmp_path / "with.png", orange) > 50
+
+
 @pytest.mark.parametrize("suggestion", [None, 0.01])
 def test_a_range_test_marks_what_it_suggests(suggestion, tmp_path):
     rates = np.geomspace(1e-4, 1, 30).tolist()

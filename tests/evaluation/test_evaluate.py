@@ -13,6 +13,7 @@ from segkit.evaluation.calibration import BINS
 from segkit.evaluation.evaluate import evaluate, predict_samples
 from segkit.hardware import Hardware
 from segkit.inference import Predictor
+from segkit.losses import CrossEntropy, Dice
 from segkit.normalize import Normalize
 
 CLASSES = 5
@@ -100,6 +101,38 @@ def test_any_batch_size_and_order_gives_the_matrix_of_scikit_learn(sizes):
     scores = found.scores
     assert scores.pixel_accuracy == pytest.approx(expected.trace() / expected.sum())
     assert scores.iou[CLASSES - 1] == 0
+
+
+@pytest.mark.parametrize("sizes", [[(8, 9)] * 7, MIXED], ids=["one size", "mixed sizes"])
+def test_the_loss_is_that_of_all_pixels_at_once(sizes):
+    dataset, weights = Scenes(sizes), [1.0, 2.0, 0.5, 3.0, 0.0]
+    logits, targets = (
+        torch.from_numpy(np.concatenate([each.ravel() for each in images]))
+        for images in (dataset.predictions, dataset.targets)
+    )
+    logits = nn.functional.one_hot(logits.long(), CLASSES).double()
+    expected = nn.functional.cross_entropy(
+        logits, targets.long(), torch.tensor(weights).double(), ignore_index=255
+    )
+    losses = [
+        evaluated(
+            dataset, batch_size, shuffle=shuffle, loss=CrossEntropy(class_weights=weights)
+        ).loss
+        for batch_size, shuffle in [(1, False), (4, True)]
+    ]
+    assert losses[0] == pytest.approx(expected.item(), rel=1e-6)
+    assert losses[0] == losses[1]
+    assert evaluated(dataset, 1).loss is None
+
+
+def test_a_loss_over_images_is_the_mean_over_images():
+    dataset = Scenes(MIXED)
+    each = []
+    for index in range(len(dataset)):
+        pixels, target, _ = dataset[index]
+        logits = nn.functional.one_hot(pixels.long(), CLASSES).movedim(-1, 1).float()
+        each.append(Dice()(logits, target[None].long()).item())
+    assert evaluated(dataset, 2, loss=Dice()).loss == pytest.approx(np.mean(each), rel=1e-6)
 
 
 def test_an_all_void_split_gives_nan_and_no_exception():

@@ -17,6 +17,7 @@ from PIL import Image
 from segkit.checkpoint import load_checkpoint, restore_model
 from segkit.config import load_config
 from segkit.config.overfit import to_overfit
+from segkit.experiment import Experiment
 from segkit.training import trainer
 from segkit.training.listeners import pictures
 from segkit.training.state import TrainingState
@@ -159,7 +160,6 @@ def test_every_decoder_learns_four_images_by_heart(
             "model.decoder": section,
             "data.batch_size": 4,
             "train.optimizer.lr": 0.005,
-            "data.train_transforms": [{"RandomCrop": {"height": 16, "width": 16}}],  # is left out
             "train.epochs": 1,
             "train.patience": 1,
             "train.freeze_encoder_epochs": 9,
@@ -183,6 +183,25 @@ def test_images_that_are_not_there_cannot_be_learned(count, tiny_config, train, 
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("run")] == []
 
 
+def content(batch):
+    """Turn the samples of a batch into values that can be compared."""
+    return [(n, i.numpy().tobytes(), m.numpy().tobytes()) for i, m, n in zip(*batch, strict=True)]
+
+
+def test_what_is_learned_by_heart_are_crops_that_stay_the_same(tiny_config):
+    crop = [{"RandomCrop": {"height": 16, "width": 24}}, {"ColorJitter": {"p": 1.0}}]
+    config = load_config(tiny_config({"data.train_transforms": crop, "data.cache": "ram"}))
+    experiment = Experiment.from_config(to_overfit(config, 2), overfit=2)
+    loader = experiment.train_loader()
+    trained = [one for n in range(2) for [batch] in loader.steps(n) for one in content(batch)]
+    judged = list(experiment.val_loader())
+    assert len(trained) == 2 * 25 * 2
+    assert {name for name, *_ in trained} == {"train_0", "train_1"}
+    assert len(set(trained)) == 2
+    assert set(trained) == {one for batch in judged for one in content(batch)}
+    assert judged[0].images.shape[-2:] == (16, 24)
+
+
 # When to stop, and what to keep
 
 
@@ -190,10 +209,11 @@ def scripted(monkeypatch, scores):
     """Have validation find these mIoUs, one an epoch; gives the weights that it judged."""
     found, judged, original = iter(scores), [], trainer.evaluate
 
-    def evaluate(predictor, *arguments):
+    def evaluate(predictor, *arguments, **options):
         judged.append({k: v.clone() for k, v in predictor.model.state_dict().items()})
-        result = original(predictor, *arguments)
-        return SimpleNamespace(scores=replace(result.scores, miou=next(found)))
+        result = original(predictor, *arguments, **options)
+        scores = replace(result.scores, miou=next(found))
+        return SimpleNamespace(scores=scores, loss=result.loss)
 
     monkeypatch.setattr(trainer, "evaluate", evaluate)
     return judged
@@ -217,6 +237,15 @@ def test_patience_starts_anew_with_every_best(tiny_config, train, monkeypatch, t
     scripted(monkeypatch, [0.2, 0.1, 0.3, 0.1, 0.4, 0.1])
     assert train(tiny_config({"train.patience": 2, "train.epochs": 6})) == 0
     assert len(rows(tmp_path / "run")) == 6
+
+
+def test_patience_is_judged_at_validations_alone(tiny_config, train, monkeypatch, tmp_path):
+    scripted(monkeypatch, [0.3, 0.2, 0.9])
+    config = tiny_config({"train.patience": 1, "train.validate_every": 2, "train.epochs": 9})
+    assert train(config) == 0
+    table = rows(tmp_path / "run")
+    assert [row["miou"] != "" for row in table] == [False, True, False, True]
+    assert all(float(row["loss"]) > 0 for row in table)
 
 
 def test_best_holds_the_average_and_last_the_weights(tiny_config, train, monkeypatch, tmp_path):
@@ -419,8 +448,3 @@ def test_the_best_of_a_passed_over_epoch_predicts(tiny_config, train, monkeypatc
     path = tmp_path / "run/checkpoints/best.pt"
     model = restore_model(load_checkpoint(path), path).eval()
     assert model(torch.zeros(1, 3, 32, 32)).isfinite().all()
-
-
-def test_learning_by_heart_does_without_the_cache_of_the_split(tiny_config):
-    config = to_overfit(load_config(tiny_config({"data.cache": "ram"})), 2)
-    assert config.data.cache == "none"

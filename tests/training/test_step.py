@@ -201,7 +201,9 @@ def test_the_running_average_follows_by_hand(tiny_config):
             continue
         decay = min(0.3, (1 + number) / (10 + number))
         expected = {
-            name: decay * expected[name] + (1 - decay) * value if value.is_floating_point() else value
+            name: decay * expected[name] + (1 - decay) * value
+            if value.is_floating_point()
+            else value
             for name, value in state.items()
         }
     judged = step.state.eval_model.state_dict()

@@ -9,7 +9,7 @@ from segkit.distributed import Processes
 from segkit.errors import UserError
 from segkit.experiment import Experiment
 from segkit.hardware import choose_hardware
-from segkit.training.listeners import Listener
+from segkit.training.listeners import Listener, console
 from segkit.training.trainer import Trainer
 
 
@@ -54,6 +54,39 @@ def test_without_a_validation_set_there_are_no_scores():
     assert len(history) == 2
     assert "miou" not in history[0]
     assert history[1]["loss"] < history[0]["loss"]
+
+
+def test_validation_every_so_many_epochs_and_after_the_last():
+    recorder = Recorder()
+    history = Trainer(experiment(epochs=5, validate_every=2), listeners=[recorder]).fit()
+    validation = ["validation_start", "image", "image"]
+    epochs = [
+        ["epoch_start", "step", "step", *(validation if n in (2, 4, 5) else [])]
+        for n in range(1, 6)
+    ]
+    assert recorder.events == [
+        "start",
+        *(e for epoch in epochs for e in [*epoch, "epoch_end"]),
+        "end",
+    ]
+    assert ["miou" in row for row in history] == [False, True, False, True, True]
+
+
+def test_the_validation_loss_is_the_loss_of_the_validation_set():
+    mine = experiment(epochs=2)
+    history = Trainer(mine).fit()
+    images, masks = (torch.stack(column) for column in zip(*mine.val_set, strict=True))
+    with torch.no_grad():
+        expected = nn.functional.cross_entropy(mine.model(images), masks)
+    assert history[-1]["val_loss"] == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_the_time_left_counts_validations_and_says_where_it_may_end_early(monkeypatch, capsys):
+    monkeypatch.setattr(console, "PLAIN_EVERY_S", 0)
+    Trainer(experiment(epochs=3)).fit()
+    assert "at most" not in capsys.readouterr().out
+    Trainer(experiment(epochs=3, patience=3)).fit()
+    assert "at most 0:00 left" in capsys.readouterr().out
 
 
 def test_patience_needs_a_validation_set():

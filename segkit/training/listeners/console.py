@@ -68,6 +68,8 @@ class ConsoleLog(Listener):
         self.file = log
         self.console = Console(highlight=False, soft_wrap=True, emoji=False)
         self.display = ProgressDisplay(self.console)
+        self.steps_done = 0.0  # when, by the monotonic clock
+        self.validation_s = 0.0  # what came between the steps of two epochs, the last time
 
     def on_log(self, text: str) -> None:
         """Print a line and keep it."""
@@ -88,6 +90,9 @@ class ConsoleLog(Listener):
     def on_epoch_start(self, trainer: Run) -> None:
         """Show the progress of the epoch."""
         progress = trainer.state.progress
+        if self.steps_done:
+            self.validation_s = time.monotonic() - self.steps_done
+            self.steps_done = 0.0
         title = f"epoch {progress.epoch + 1}/{trainer.experiment.train.epochs}"
         self.display.begin(title, trainer.sampler.steps, progress.step)
 
@@ -95,12 +100,13 @@ class ConsoleLog(Listener):
         """Count the step, and note loss, speed and the time left now and then."""
         self.display.advance()
         if self.display.should_note:
-            line = self.display.note(_step_note(trainer, loss.item()))
+            line = self.display.note(_step_note(trainer, loss.item(), self.validation_s))
             if line:
                 self.on_log(line)
 
     def on_validation_start(self, trainer: Run) -> None:
         """Show the progress of the validation."""
+        self.steps_done = time.monotonic()
         self.display.begin("validation", len(trainer.experiment.val_set))  # type: ignore[arg-type]
 
     def on_image(self, trainer: Run) -> None:
@@ -134,6 +140,8 @@ def describe(trainer: Run, folder: Path | None) -> list[str]:
     if config is not None:
         name = f"{config.model.decoder.name} on {config.model.encoder.name}"
     counts = f"{len(experiment.train_set)} train"  # type: ignore[arg-type]
+    if config is not None and config.data.repeat > 1:
+        counts += f" (each image {config.data.repeat} times)"
     if experiment.val_set is not None:
         counts += f", {len(experiment.val_set)} val"  # type: ignore[arg-type]
     data = f"{card.name}: " if card else ""
@@ -153,25 +161,30 @@ def describe(trainer: Run, folder: Path | None) -> list[str]:
     ]
 
 
-def _step_note(trainer: Run, loss: float) -> str:
+def _step_note(trainer: Run, loss: float, validation_s: float) -> str:
     progress, sampler = trainer.state.progress, trainer.sampler
+    experiment, train = trainer.experiment, trainer.experiment.train
     seconds_per_step = progress.seconds / progress.step
-    epochs_left = trainer.experiment.train.epochs - progress.epoch
-    steps_left = epochs_left * sampler.steps - progress.step
+    steps_left = (train.epochs - progress.epoch) * sampler.steps - progress.step
+    every = train.validate_every
+    validations_left = -(-train.epochs // every) - progress.epoch // every
+    left = clock(steps_left * seconds_per_step + validations_left * validation_s)
+    may_end_early = train.patience is not None or experiment.goal < 1
     return (
         f"loss {loss:.3f}  lr {learning_rate(trainer.state.optimizer):.2e}  "
-        f"{sampler.step_size / seconds_per_step:.1f} images/s  "
-        f"{clock(steps_left * seconds_per_step)} left"
+        f"{sampler.step_size / seconds_per_step:.3g} images/s  "
+        f"{'at most ' if may_end_early else ''}{left} left"
     )
 
 
 def _epoch_line(row: Row, scores: Scores | None, names: tuple[str, ...], epochs: int) -> str:
     line = (
         f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.3f}  "
-        f"{row['images_per_second']:.1f} images/s"
+        f"{row['images_per_second']:.3g} images/s"
     )
     if scores is None:
         return line
+    line += f"  val loss {row['val_loss']:.3f}"
     per_class = "  ".join(f"{n} {percent(iou)}" for n, iou in zip(names, scores.iou, strict=True))
     return (
         f"{line}  pixel accuracy {percent(scores.pixel_accuracy)} %  "

@@ -31,7 +31,7 @@ class Pictures(Listener):
         experiment, history = trainer.experiment, trainer.state.progress.history
         draw_curves(self.folder / "curves.png", history, experiment.classes)
         count = 0
-        if experiment.val_set is not None:
+        if experiment.val_set is not None and scores is not None:
             length = len(experiment.val_set)  # type: ignore[arg-type]
             count = min(experiment.train.samples, length)
         if count:

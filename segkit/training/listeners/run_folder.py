@@ -131,7 +131,8 @@ class RunFolder(Listener):
         """Write one row an epoch, whole each time, so that a resumed run leaves no double rows."""
         write_file(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
         table = io.StringIO()
-        columns = [key for key in history[-1] if key not in TIMINGS]
+        longest = max(history, key=len)  # an epoch without validation has no scores
+        columns = [key for key in longest if key not in TIMINGS]
         writer = csv.DictWriter(table, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
