@@ -144,7 +144,7 @@ class Experiment:
             build_dataset(config, train, augment=True, mean=statistics.mean),
             build_dataset(config, val, augment=False, mean=statistics.mean),
             loss=build_loss(config.train.loss.model_dump(), statistics.class_weights),
-            classes=Classes(card.class_names, card.colors),
+            classes=Classes(card.class_names, card.colors, card.foreground),
             normalize=Normalize(statistics.mean, statistics.std),
             hardware=hardware,
             processes=processes,

@@ -79,7 +79,13 @@ def evaluate(arguments: argparse.Namespace) -> int:
             )
     if not processes.is_main:
         return 0
-    results = summarize_evaluation(evaluation, card.class_names, card.sequences, arguments.block)
+    results = summarize_evaluation(
+        evaluation,
+        card.class_names,
+        card.sequences,
+        arguments.block,
+        foreground=target.foreground,
+    )
     console.print(class_table(results, f"{target.title}: {results.images} images"))
     for line in headlines(results):
         console.print(line, markup=False)

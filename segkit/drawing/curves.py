@@ -32,7 +32,7 @@ def draw_curves(path: Path, history: Sequence[dict[str, Any]], classes: Classes)
         _line(scores, history, key, label=key.replace("_", " ").replace("miou", "mIoU"))
     scores.set_title("validation")
 
-    for name, color in zip(*classes, strict=True):
+    for name, color in zip(classes.names, classes.colors, strict=True):
         _line(ious, history, f"iou/{name}", label=name, color=rgb(color))
     ious.set_title("validation IoU per class")
 

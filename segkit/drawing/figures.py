@@ -29,7 +29,7 @@ def draw_legend(path: Path, classes: Classes, title: str = "") -> None:
     """Draw a legend that stands alone."""
     figure = Figure()
     figure.legend(
-        handles=legend_patches(*classes),
+        handles=legend_patches(classes.names, classes.colors),
         loc="center",
         ncols=-(-len(classes.names) // LEGEND_ROWS),
         frameon=False,

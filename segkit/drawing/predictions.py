@@ -37,7 +37,8 @@ def draw_predictions(
             axis.set_axis_off()
     for axis, title in zip(axes[0], ("image", "truth", "prediction", "errors"), strict=True):
         axis.set_title(title)
-    entries, columns = legend_patches(*classes), min(len(classes.names), LEGEND_COLUMNS)
+    entries = legend_patches(classes.names, classes.colors)
+    columns = min(len(entries), LEGEND_COLUMNS)
     figure.legend(handles=entries, loc="lower center", ncols=columns, frameon=False)
     top, bottom = 1 - 0.35 / size[1], (bottom + 0.05) / size[1]
     figure.subplots_adjust(0.01, bottom, 0.99, top, wspace=0.02, hspace=0.03)

@@ -183,7 +183,9 @@ def make(folder, class_names, scenes, figures="{}", inference=None, **keys):
     target = EvaluationTarget(predictor, CONFIG, dataset)
     loader = Loader(dataset, EpochBatches(len(dataset), 1, shuffle=False), 0)
     found = evaluate(predictor, loader, len(class_names), boundaries=True, calibration=True)
-    results = summarize_evaluation(found, card.class_names, card.sequences)
+    results = summarize_evaluation(
+        found, card.class_names, card.sequences, foreground=card.foreground
+    )
     path = write_report(folder, found, results, target, figures)
     page = Page(path.read_text(encoding="utf-8"))
     return SimpleNamespace(
@@ -311,20 +313,23 @@ def test_a_single_image_has_no_intervals(absent):
     assert len(pictures(absent)) == 1
 
 
-def test_two_classes_show_the_foreground(tmp_path):
+@pytest.mark.parametrize("foreground", [None, "background"])
+def test_two_classes_show_the_foreground(tmp_path, foreground):
     rng = np.random.default_rng(3)
-    truths = [(rng.random(SIZE) < 0.1).astype(int) for _ in range(6)]
+    truths = [(rng.random(SIZE) < 0.1).astype(int) for _ in range(12)]
     scenes = [
         (f"{i}", t, np.where(rng.random(SIZE) < 0.05, 1 - t, t)) for i, t in enumerate(truths)
     ]
-    report = make(tmp_path, ("background", "crack"), scenes)
+    report = make(tmp_path, ("background", "crack"), scenes, foreground=foreground)
     shown = [e for e in report.page.all("li") if "data-figure" in e.attrs]
     assert [e.attrs["data-figure"] for e in shown[:2]] == ["foreground_iou", "miou"]
-    iou = report.results.scores.iou
-    assert f"{percent(iou[1])} %" in shown[0].text
-    assert "crack" in shown[0].text
+    of_background, of_crack = report.results.scores.iou
+    assert of_crack + 0.2 < of_background
+    iou = of_background if foreground else of_crack
+    assert f"{percent(iou)} %" in shown[0].text
+    assert f"class ‘{foreground or 'crack'}’" in shown[0].text
     low, high = map(float, re.search(r"95 %: ([\d.]+) to ([\d.]+)", shown[0].text).groups())
-    assert low < 100 * iou[1] < high < 100 * iou[0]
+    assert low < 100 * iou < high
     assert tile_of(report.page, "miou").attrs["class"] == shown[0].attrs["class"] == "tile main"
 
 

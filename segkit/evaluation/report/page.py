@@ -90,7 +90,7 @@ def notes(results: Results) -> dict[str, str]:
     scores = results.scores
     return {
         "miou": f"{scores.classes_present} of {len(scores.iou)} classes present",
-        "foreground_iou": f"class ‘{results.class_names[1]}’",
+        "foreground_iou": f"class ‘{results.foreground}’",
     }
 
 
