@@ -22,7 +22,7 @@ from segkit.config.load import dump_config, parse_config
 from segkit.data.card import Card
 from segkit.data.dataset import Sample
 from segkit.data.loader import EpochBatches, Loader
-from segkit.drawing.masks import colorize
+from segkit.drawing.masks import VOID_COLOR, colorize
 from segkit.errors import UserError
 from segkit.evaluation import evaluate, summarize_evaluation
 from segkit.evaluation.report import write_report
@@ -494,7 +494,7 @@ def test_large_images_shrink_without_blur(tmp_path):
     for picture, img in shown.values():
         assert picture.shape == (32, 640, 3)
         assert (img.attrs["width"], img.attrs["height"]) == ("640", "32")
-    palette = {*report.card.colors, (0, 0, 0)}
+    palette = {*report.card.colors, VOID_COLOR}
     for kind in ("truth", "prediction"):
         assert set(map(tuple, shown[kind][0].reshape(-1, 3).tolist())) <= palette
 
@@ -520,6 +520,9 @@ def test_legend_conventions_config_and_origin(three):
     page = three.page
     legend = page.all("ul", **{"aria-label": "colours"})[0]
     assert [e.text for e in page.all("li", inside=legend)] == [*NASTY, "void"]
+    voids = [e for e in page.all("li") if e.text.startswith("void")]
+    shown = [page.all("span", inside=e)[0].attrs["style"] for e in voids]
+    assert shown == [f"background:rgb{VOID_COLOR}"] * 2  # of the masks, and of the error maps
     wide = next(e for e in page.all("table") if e.attrs.get("class") == "words wide")
     assert [[cell.text for cell in row] for row in page.rows(wide)] == [
         [each.rule, each.used_by, percent(each.value)] for each in three.results.conventions
@@ -636,6 +639,11 @@ def visit(browser):
         context.close()
     assert wrong == []
     assert [url for url in fetched if not url.startswith(("file:", "data:"))] == []
+
+
+def test_pictures_have_an_edge_on_a_page_of_their_colour(visit, three):
+    shadow = "e => getComputedStyle(e).boxShadow"
+    assert visit(three).locator(".zoom img").first.evaluate(shadow) != "none"
 
 
 def test_every_picture_loads(visit, three, void):

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from segkit.config import dump_config
-from segkit.drawing.masks import ERROR_COLOR, ERROR_VOID_COLOR, VOID_COLOR
+from segkit.drawing.masks import ERROR_COLOR, VOID_COLOR
 from segkit.drawing.pages import render
 from segkit.errors import UserError
 from segkit.evaluation.boundary import BOUNDARY_IOU_WIDTH, BOUNDARY_TOLERANCE
@@ -75,7 +75,6 @@ def as_html(evaluation: Evaluation, results: Results, target: EvaluationTarget) 
         worst=worst,
         best=best,
         error_color=ERROR_COLOR,
-        error_void_color=ERROR_VOID_COLOR,
         samples=SAMPLES,
         tolerance=BOUNDARY_TOLERANCE,
         band=BOUNDARY_IOU_WIDTH,
