@@ -29,6 +29,7 @@ from segkit.evaluation.scores import (
     class_counts,
     majority_baseline,
     nanmean,
+    percent,
     scores_of_counts,
 )
 
@@ -42,6 +43,7 @@ HEADLINES = {  # name in Results.headlines -> label
     "boundary_f1": "boundary F1",
     "boundary_iou": "boundary IoU",
 }
+CLOSE = 0.01  # a difference of mIoU to the baseline that counts for nothing
 OF_PIXELS = ("miou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "mean_dice")
 
 
@@ -110,11 +112,15 @@ class Results:
         """Reasons to doubt the model or the scores."""
         if not sum(self.scores.support):
             return ["every pixel of the truth is void: there is nothing to judge"]
-        if self.scores.miou > self.baseline.miou + 0.01:
+        gain = self.scores.miou - self.baseline.miou
+        if gain > CLOSE:
             return []
+        verdict = "no better" if gain <= 0 else "hardly better"
+        if gain < -CLOSE:
+            verdict = "worse"
         return [
-            f"the model is no better than calling everything '{self.class_names[self.majority]}' "
-            "(mIoU within a point of that baseline)"
+            f"the model is {verdict} than calling everything '{self.class_names[self.majority]}': "
+            f"mIoU {percent(self.scores.miou)} % against {percent(self.baseline.miou)} %"
         ]
 
 

@@ -103,8 +103,19 @@ def test_of_two_classes_the_foreground_comes_first_by_its_name():
 @pytest.mark.parametrize(
     ("matrix", "warning"),
     [
-        ([[0, 40, 0], [0, 60, 0], [0, 0, 0]], "no better than calling everything 'road'"),
-        ([[40, 0, 0], [60, 0, 0], [0, 0, 0]], "no better than calling everything 'road'"),
+        (
+            [[0, 40, 0], [0, 60, 0], [0, 0, 0]],
+            "no better than calling everything 'road': mIoU 30.0 % against 30.0 %",
+        ),
+        (
+            [[40, 0, 0], [60, 0, 0], [0, 0, 0]],
+            "worse than calling everything 'road': mIoU 20.0 % against 30.0 %",
+        ),
+        ([[0, 40, 0], [1, 59, 0], [0, 0, 0]], "no better than calling everything 'road'"),
+        (
+            [[8, 392, 0], [6, 594, 0], [0, 0, 0]],
+            "hardly better than calling everything 'road': mIoU 30.9 % against 30.0 %",
+        ),
         ([[1, 39, 0], [0, 60, 0], [0, 0, 0]], None),
         ([[40, 0, 0], [0, 60, 0], [0, 0, 0]], None),
         ([[0, 0, 0], [0, 0, 0], [0, 0, 0]], "every pixel of the truth is void"),

@@ -14,6 +14,7 @@ from segkit.errors import UserError
 from segkit.evaluation import Scores
 from segkit.evaluation.scores import percent
 from segkit.optim import learning_rate
+from segkit.speed import rate
 from segkit.training.listeners.base import Listener, Run
 from segkit.training.progress import Row
 
@@ -160,7 +161,7 @@ def _step_note(trainer: Run, loss: float) -> str:
     steps_left = epochs_left * sampler.steps - progress.step
     return (
         f"loss {loss:.3f}  lr {learning_rate(trainer.state.optimizer):.2e}  "
-        f"{sampler.step_size / seconds_per_step:.1f} images/s  "
+        f"{rate(sampler.step_size / seconds_per_step)} images/s  "
         f"{clock(steps_left * seconds_per_step)} left"
     )
 
@@ -168,7 +169,7 @@ def _step_note(trainer: Run, loss: float) -> str:
 def _epoch_line(row: Row, scores: Scores | None, names: tuple[str, ...], epochs: int) -> str:
     line = (
         f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.3f}  "
-        f"{row['images_per_second']:.1f} images/s"
+        f"{rate(row['images_per_second'])} images/s"
     )
     if scores is None:
         return line
