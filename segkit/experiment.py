@@ -146,7 +146,7 @@ class Experiment:
             train_set,
             val_set,
             loss=build_loss(config.train.loss.model_dump(), statistics.class_weights),
-            classes=Classes(card.class_names, card.colors),
+            classes=Classes(card.class_names, card.colors, card.foreground),
             normalize=Normalize(statistics.mean, statistics.std),
             hardware=hardware,
             processes=processes,

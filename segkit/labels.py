@@ -16,10 +16,12 @@ class Classes(NamedTuple):
     Args:
         names: one a class.
         colors: the RGB colour that each class is drawn in.
+        foreground: of two classes, the one whose IoU is the headline; None: the second.
     """
 
     names: tuple[str, ...]
     colors: tuple[Color, ...]
+    foreground: str | None = None
 
     @classmethod
     def numbered(cls, count: int) -> Classes:

@@ -17,6 +17,7 @@ from segkit.cli import add_device, add_overrides, make_parser, run_tool
 from segkit.config import load_config
 from segkit.experiment import Experiment
 from segkit.hardware import choose_hardware
+from segkit.speed import rate
 
 CONSOLE = Console(highlight=False, soft_wrap=True, emoji=False)
 
@@ -62,7 +63,7 @@ def show_data(experiment: Experiment) -> None:
     table = Table(title=title)
     table.add_column("what")
     table.add_column("samples/s", justify="right")
-    for what, rate in (
+    for what, samples in (
         ("decode, one core", speed.decode),
         ("augment, one core", speed.augment),
         ("decode and augment, one core", both),
@@ -70,7 +71,7 @@ def show_data(experiment: Experiment) -> None:
         ("training step alone", speed.step),
         ("training", speed.training),
     ):
-        table.add_row(what, f"{rate:.1f}")
+        table.add_row(what, rate(samples))
     CONSOLE.print(table)
     keeps_up = "keeps up with" if speed.loader > speed.step else "is slower than"
     CONSOLE.print(
@@ -92,7 +93,7 @@ def show_train(experiment: Experiment, peer: str | None) -> None:
         table.add_row(
             speed.name,
             f"{speed.seconds:.3f}",
-            f"{speed.images:.1f}",
+            rate(speed.images),
             f"{speed.gflop:.0f}",
             f"{speed.gflop / speed.seconds:.0f}",
             f"{speed.share:.0%}",

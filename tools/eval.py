@@ -18,6 +18,7 @@ from rich.progress import Progress
 
 from segkit.cli import add_device, add_inference, make_parser, positive, read_inference, run_tool
 from segkit.files import check_folder, check_output, write_file
+from segkit.speed import rate
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,11 +80,17 @@ def evaluate(arguments: argparse.Namespace) -> int:
             )
     if not processes.is_main:
         return 0
-    results = summarize_evaluation(evaluation, card.class_names, card.sequences, arguments.block)
+    results = summarize_evaluation(
+        evaluation,
+        card.class_names,
+        card.sequences,
+        arguments.block,
+        foreground=target.foreground,
+    )
     console.print(class_table(results, f"{target.title}: {results.images} images"))
     for line in headlines(results):
         console.print(line, markup=False)
-    console.print(f"{results.images / evaluation.seconds:.1f} images/s")
+    console.print(f"{rate(results.images / evaluation.seconds)} images/s")
     if arguments.conventions:
         console.print(convention_table(results))
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from segkit.cli import add_device, add_inference, make_parser, read_inference, run_tool
+from segkit.speed import rate
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,10 +93,9 @@ def predict(arguments: argparse.Namespace) -> int:
     with bar:
         job.run(sources)
     seconds = time.perf_counter() - start
-    rate = job.done / seconds
     console.print(
         f"{job.done} image{'s' * (job.done != 1)} in {seconds:.1f} s, "
-        f"{rate:.{1 if rate >= 0.1 else 4}f} images/s: {arguments.out}",
+        f"{rate(job.done / seconds)} images/s: {arguments.out}",
         markup=False,
     )
     if job.skipped:

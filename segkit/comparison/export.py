@@ -9,23 +9,22 @@ import numpy as np
 
 from segkit.comparison.results import Compared, Difference, best
 from segkit.evaluation.export import as_csv
-from segkit.evaluation.results import HEADLINES
 from segkit.evaluation.scores import Shares, percent
 
 Rows = list[list[str]]  # the first one is the header
+IN_MAIN_TABLE = ("foreground_iou", "pixel_accuracy", "miou", "boundary_f1")
 
 
 def main_table(results: Sequence[Compared]) -> Rows:
     """Return costs and scores of each model, the best mIoU first."""
     height, width = results[0].summary.size
-    header = [
-        "model", "params M", f"GMAC {height}x{width}", "field px", "s per step",
-        "memory MB", "pixel accuracy %", "mIoU %", "boundary F1 %",
-    ]  # fmt: skip
-    rows = [header]
+    first = results[0].runs[0]
+    shown = [name for name in IN_MAIN_TABLE if name in first.headlines]
+    costs = ["params M", f"GMAC {height}x{width}", "field px", "s per step", "memory MB"]
+    rows = [["model", *costs, *(f"{first.label(name)} %" for name in shown)]]
     for result in ranked(results):
         summary = result.summary
-        scores = (result.values(name) for name in ("pixel_accuracy", "miou", "boundary_f1"))
+        scores = (result.values(name) for name in shown)
         row = [
             result.name,
             f"{summary.parameters / 1e6:.1f}",
@@ -66,9 +65,8 @@ def class_table(results: Sequence[Compared]) -> Rows:
 
 def difference_table(found: dict[str, list[Difference]], results: Sequence[Compared]) -> Rows:
     """Return the differences to the best model, by each headline score."""
-    rows = [
-        ["model", *(f"{HEADLINES[name]}, points to {best(results, name).name}" for name in found)]
-    ]
+    label = results[0].runs[0].label
+    rows = [["model", *(f"{label(name)}, points to {best(results, name).name}" for name in found)]]
     for result in ranked(results):
         cells = [
             next((difference_line(d) for d in each if d.name == result.name), "best")

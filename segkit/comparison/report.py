@@ -19,11 +19,10 @@ from segkit.comparison.export import (
 from segkit.comparison.results import Compared, differences
 from segkit.drawing.costs import draw_costs
 from segkit.drawing.pages import render
-from segkit.evaluation.results import HEADLINES
 from segkit.files import write_file
 from segkit.hardware import Hardware
 
-HEADLINES_COMPARED = ("miou", "boundary_f1")  # whose differences are worked out
+COMPARED = ("foreground_iou", "miou", "boundary_f1")  # headlines whose differences are worked out
 
 
 class Report(NamedTuple):
@@ -51,7 +50,7 @@ def make_report(
         f"over images and runs; steps of batch {first.config.data.batch_size} on {hardware}, taken "
         "in turns."
     )
-    found = {name: differences(results, name) for name in HEADLINES_COMPARED}
+    found = {name: differences(results, name) for name in compared(results)}
     tables = {
         "What it costs and brings": main_table(results),
         "Differences to the best": difference_table(found, results),
@@ -61,6 +60,12 @@ def make_report(
     return Report(f"Comparison on {first.card.name} {split}", [note, *warnings], tables)
 
 
+def compared(results: Sequence[Compared]) -> dict[str, str]:
+    """Return the headlines whose differences are worked out, and what they are called."""
+    run = results[0].runs[0]
+    return {name: run.label(name) for name in COMPARED if name in run.headlines}
+
+
 def write_report(folder: Path, report: Report, results: Sequence[Compared]) -> None:
     """Write `comparison.md`, `.csv`, `.html` and `.png`."""
     height, width = results[0].summary.size
@@ -68,12 +73,14 @@ def write_report(folder: Path, report: Report, results: Sequence[Compared]) -> N
         f"GMAC at {height}x{width}": [result.summary.macs / 1e9 for result in results],
         "seconds per training step": [result.seconds for result in results],
     }
+    labels = compared(results)
     scores = {
-        f"{HEADLINES[name]} in %": [result.values(name) for result in results]
-        for name in HEADLINES_COMPARED
+        f"{label} in %": [result.values(name) for result in results]
+        for name, label in labels.items()
     }
     picture = draw_costs([result.name for result in results], costs, scores)
-    caption = "mIoU and boundary F1 of each model against its MACs and the seconds of a step"
+    shown = " and ".join(labels.values())
+    caption = f"{shown} of each model against its MACs and the seconds of a step"
     sections = [f"## {head}\n\n{as_markdown(rows)}" for head, rows in report.tables.items()]
     text = [f"# {report.title}\n", *(f"{note}\n" for note in report.notes), *sections]
     write_file(folder / "comparison.md", "\n".join(text) + f"\n![{caption}](comparison.png)\n")

@@ -70,6 +70,8 @@ def compare_models(
     first, *others = contestants
     for other in others:
         check_same_classes(other.card, first.card, other.name, first.name)
+    # one for all, also where some checkpoints are older than what the card says now
+    foreground = next((c.card.foreground for c in contestants if c.card.foreground), None)
     found: dict[str, list[Results]] = {contestant.name: [] for contestant in contestants}
     names: tuple[str, ...] = ()
     for contestant in contestants:
@@ -84,7 +86,9 @@ def compare_models(
                     "difference would mean nothing; name one data set in both"
                 )
             card = target.dataset.card
-            results = summarize_evaluation(evaluation, card.class_names, card.sequences, block)
+            results = summarize_evaluation(
+                evaluation, card.class_names, card.sequences, block, foreground=foreground
+            )
             found[contestant.name].append(results)
     on_step("measuring training steps")
     experiments = {

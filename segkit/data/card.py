@@ -69,6 +69,7 @@ class Card(Section):
     builtin: Literal["streets"] | None = None  # drawn at first use
     classes: tuple[ClassEntry, ...]
     label_map: dict[RawKey, str]  # value or colour in a mask file -> class name or "ignore"
+    foreground: str | None = None  # of two classes, the one to find; null: the second
     splits: dict[str, Split]
     image_max: float | None = Field(None, gt=0)  # the pixel value that is white; null: 8 bits
     # a regular expression: images whose names agree in its first group are frames of one video
@@ -120,6 +121,20 @@ class Card(Section):
         missing = sorted(set(names) - set(self.label_map.values()))
         if missing:
             raise ValueError(f"label_map gives no raw value for {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _foreground_is_one_of_two_classes(self) -> Card:
+        if self.foreground is None:
+            return self
+        if self.foreground not in self.class_names:
+            unknown = unknown_name("class", self.foreground, self.class_names)
+            raise ValueError(f"foreground: {unknown}")
+        if self.num_classes != 2:
+            raise ValueError(
+                f"foreground is for two classes, and there are {self.num_classes}; leave it out: "
+                "the IoU of every class is reported by its name"
+            )
         return self
 
     @property

@@ -24,7 +24,7 @@ def draw_costs(
         costs: label of an axis -> the cost of each model.
         scores: label of an axis -> for each model, the scores of its runs as shares of one.
     """
-    figure = Figure(figsize=(11, 8), layout="constrained")
+    figure = Figure(figsize=(11, 4 * len(scores)), layout="constrained")
     grid = figure.subplots(len(scores), len(costs), sharex="col", sharey="row", squeeze=False)
     for row, (score_label, runs) in zip(grid, scores.items(), strict=True):
         for axis, values in zip(row, costs.values(), strict=True):

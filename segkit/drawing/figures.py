@@ -8,28 +8,39 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 
 from segkit.drawing.masks import rgb
 from segkit.errors import UserError
 from segkit.files import replacing
 from segkit.labels import Classes, Color
 
+OUTLINE = "0.3"  # of what may be as white as the paper
+PALE = 0.75  # luma from which a line needs an outline
 LEGEND_ROWS = 24  # entries in a column of a legend that stands alone
 
 
 def legend_patches(names: Iterable[str], colors: Iterable[Color]) -> list[Patch]:
     """Return a legend entry for each class: its colour and its name."""
     return [
-        Patch(facecolor=rgb(color), edgecolor="0.3", label=name)
+        Patch(facecolor=rgb(color), edgecolor=OUTLINE, label=name)
         for name, color in zip(names, colors, strict=True)
     ]
+
+
+def outlined(color: Color) -> list[AbstractPathEffect]:
+    """Return path effects that outline a line whose colour is too pale for white paper."""
+    red, green, blue = rgb(color)
+    if 0.2126 * red + 0.7152 * green + 0.0722 * blue < PALE:
+        return []
+    return [withStroke(linewidth=3, foreground=OUTLINE)]
 
 
 def draw_legend(path: Path, classes: Classes, title: str = "") -> None:
     """Draw a legend that stands alone."""
     figure = Figure()
     figure.legend(
-        handles=legend_patches(*classes),
+        handles=legend_patches(classes.names, classes.colors),
         loc="center",
         ncols=-(-len(classes.names) // LEGEND_ROWS),
         frameon=False,

@@ -11,9 +11,8 @@ from torch import Tensor
 from segkit.data.images import Pixels
 from segkit.labels import IGNORE_INDEX, Color
 
-VOID_COLOR: Color = (0, 0, 0)
+VOID_COLOR: Color = (146, 162, 190)  # black, white and grey are often classes
 ERROR_COLOR: Color = (200, 0, 0)
-ERROR_VOID_COLOR: Color = (146, 162, 190)  # neither red nor a grey of the faded image
 GREYS = 12  # of the faded image, few, so that a lossless picture of it is small
 
 Mask = NDArray[np.integer] | Tensor
@@ -26,7 +25,7 @@ def rgb(color: Color) -> tuple[float, float, float]:
 
 
 def colorize(mask: Mask, colors: Sequence[Color]) -> NDArray[np.uint8]:
-    """Paint class indices in their display colours, void black.
+    """Paint class indices in their display colours, and void in its own.
 
     Shape: `(H, W)` to RGB `(H, W, 3)`.
     """
@@ -52,21 +51,20 @@ def displayable(image: Pixels | Tensor) -> NDArray[np.uint8]:
 def overlay(
     image: Pixels | Tensor, mask: Mask, colors: Sequence[Color], opacity: float = 0.55
 ) -> NDArray[np.uint8]:
-    """Lay class colours over an image; void leaves the image as it is.
+    """Lay the colours of classes and void over an image.
 
     Shape: array `(H, W, C)` or tensor `(C, H, W)`, and mask `(H, W)`, to RGB `(H, W, 3)`.
     """
-    base, mask = displayable(image), np.asarray(mask)
-    mixed = (1 - opacity) * base + opacity * colorize(mask, colors)
-    return np.where(mask[..., None] == IGNORE_INDEX, base, mixed.round()).astype(np.uint8)
+    mixed = (1 - opacity) * displayable(image) + opacity * colorize(mask, colors)
+    return mixed.round().astype(np.uint8)
 
 
 def error_map(image: Pixels | Tensor, target: Mask, prediction: Mask) -> NDArray[np.uint8]:
-    """Paint errors red, void blue-grey, and correct pixels as the faded image; see `overlay`."""
+    """Paint errors red, void in its colour, correct pixels as the faded image; see `overlay`."""
     target, prediction = np.asarray(target), np.asarray(prediction)
     light = displayable(image).mean(-1, keepdims=True) / 255
     faded = 175 + 77 * (light * (GREYS - 1)).round() / (GREYS - 1)
     painted = np.repeat(faded, 3, axis=-1).round().astype(np.uint8)
     painted[target != prediction] = ERROR_COLOR
-    painted[target == IGNORE_INDEX] = ERROR_VOID_COLOR
+    painted[target == IGNORE_INDEX] = VOID_COLOR
     return painted

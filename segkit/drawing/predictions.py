@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from segkit.drawing.figures import legend_patches, save_figure
-from segkit.drawing.masks import displayable, error_map, overlay
+from segkit.drawing.masks import VOID_COLOR, displayable, error_map, overlay
 from segkit.labels import Classes
 
 CELL = 3.2  # width of a picture in inches
@@ -21,7 +21,9 @@ def draw_predictions(
 ) -> None:
     """Draw a row of image `(C, H, W)`, target, prediction `(H, W)` and errors for each sample."""
     height, width = rows[0][1].shape
-    bottom = 0.35 * -(-len(classes.names) // LEGEND_COLUMNS)
+    entries = legend_patches((*classes.names, "void"), (*classes.colors, VOID_COLOR))
+    columns = min(len(entries), LEGEND_COLUMNS)
+    bottom = 0.35 * -(-len(entries) // columns)
     size = (4 * CELL, len(rows) * CELL * height / width + 0.4 + bottom)
     figure = Figure(figsize=size)
     axes = figure.subplots(len(rows), 4, squeeze=False)
@@ -37,7 +39,6 @@ def draw_predictions(
             axis.set_axis_off()
     for axis, title in zip(axes[0], ("image", "truth", "prediction", "errors"), strict=True):
         axis.set_title(title)
-    entries, columns = legend_patches(*classes), min(len(classes.names), LEGEND_COLUMNS)
     figure.legend(handles=entries, loc="lower center", ncols=columns, frameon=False)
     top, bottom = 1 - 0.35 / size[1], (bottom + 0.05) / size[1]
     figure.subplots_adjust(0.01, bottom, 0.99, top, wspace=0.02, hspace=0.03)

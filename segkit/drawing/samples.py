@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segkit.data.images import Pixels
-from segkit.drawing.figures import legend_patches, save_figure
-from segkit.drawing.masks import displayable, overlay, rgb
+from segkit.drawing.figures import OUTLINE, legend_patches, save_figure
+from segkit.drawing.masks import VOID_COLOR, displayable, overlay, rgb
 from segkit.labels import IGNORE_INDEX, Classes, Color
 
 COLUMNS = 4  # samples in a row
 CELL = 2.3  # width of a picture in inches; a sample has two side by side
-VOID_GREY: Color = (217, 217, 217)
 
 # an image, tensor (C, H, W) or array (H, W, C); class indices (H, W); a name
 Sample = tuple[Pixels | Tensor, NDArray[np.uint8] | Tensor, str]
@@ -26,7 +25,7 @@ Sample = tuple[Pixels | Tensor, NDArray[np.uint8] | Tensor, str]
 
 def draw_sheet(path: Path, samples: Sequence[Sample], classes: Classes, title: str) -> None:
     """Draw samples, each with its image, an overlay and a bar of class shares."""
-    colors = (*classes.colors, VOID_GREY)
+    colors = (*classes.colors, VOID_COLOR)
     shares = _shares([mask for _, mask, _ in samples], classes)
     names = [f"{n} {share:.1%}" for n, share in zip((*classes.names, "void"), shares, strict=True)]
     entries = legend_patches(names, colors)
@@ -76,5 +75,6 @@ def _share_bar(axis: Axes, shares: NDArray[np.float64], colors: Sequence[Color])
     for color, share in zip(colors, shares, strict=True):
         axis.barh(0, share, left=left, color=rgb(color))
         left += share
+    axis.barh(0, 1, fill=False, edgecolor=OUTLINE, clip_on=False)
     axis.set_xlim(0, 1)
     axis.set_axis_off()

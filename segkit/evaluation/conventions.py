@@ -25,6 +25,7 @@ def conventions(matrices: Tensor) -> list[Convention]:
     """
     labelled, void = matrices[:, :-1].long(), matrices[:, -1].long()
     each = class_counts(labelled)  # (N, C, 3)
+    of_images = scores_of_counts(each)
     counts = each.sum(0)
     hits, target, predicted = counts.T
     union = target + predicted - hits
@@ -51,9 +52,14 @@ def conventions(matrices: Tensor) -> list[Convention]:
             float(nanmean(in_target)),
         ),
         Convention(
-            "per image, then mean over images; void dropped",
-            "torchmetrics' MeanIoU",
-            float(nanmean(scores_of_counts(each).miou)),
+            "per image, mean over its classes, then over the images; void dropped",
+            "torchmetrics' function mean_iou, averaged",
+            float(nanmean(of_images.miou)),
+        ),
+        Convention(
+            "per image, mean over all pairs of an image and a class in it; void dropped",
+            "torchmetrics' class MeanIoU (1.9)",
+            float(nanmean(of_images.iou.ravel())),
         ),
         Convention(
             "micro: hits and unions summed over the classes",

@@ -23,6 +23,7 @@ def as_json(evaluation: Evaluation, results: Results, **origin: str) -> dict[str
             **origin,
             "images": results.images,
             "classes": list(results.class_names),
+            "foreground": results.foreground,
             "scores": _by_key(results.scores),
             "headlines": {
                 name: {"value": each.value, "interval": each.interval}

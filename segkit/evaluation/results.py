@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.errors import UserError
+from segkit.errors import UserError, unknown_name
 from segkit.evaluation.boundary import TRIMAP_RADII
 from segkit.evaluation.boundary_scores import (
     band_iou,
@@ -29,11 +29,12 @@ from segkit.evaluation.scores import (
     class_counts,
     majority_baseline,
     nanmean,
+    percent,
     scores_of_counts,
 )
 
 HEADLINES = {  # name in Results.headlines -> label
-    "foreground_iou": "foreground IoU",  # of the second of two classes, which the mean would hide
+    "foreground_iou": "foreground IoU",  # of one of two classes, which the mean would hide
     "miou": "mIoU",
     "pixel_accuracy": "pixel accuracy",
     "mean_accuracy": "mean accuracy",
@@ -42,6 +43,7 @@ HEADLINES = {  # name in Results.headlines -> label
     "boundary_f1": "boundary F1",
     "boundary_iou": "boundary IoU",
 }
+CLOSE = 0.01  # a difference of mIoU to the baseline that counts for nothing
 OF_PIXELS = ("miou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "mean_dice")
 
 
@@ -66,6 +68,7 @@ class Results:
 
     Args:
         class_names: in the order of the class indices.
+        foreground: of two classes, the one that the foreground IoU is of; None for more classes.
         images: number of images evaluated.
         block: images drawn together for the intervals.
         scores: of the whole split.
@@ -83,6 +86,7 @@ class Results:
     """
 
     class_names: tuple[str, ...]
+    foreground: str | None
     images: int
     block: int
     scores: Scores
@@ -98,16 +102,25 @@ class Results:
     conventions: list[Convention]
     image_miou: Shares
 
+    def label(self, headline: str) -> str:
+        """Return what a headline is called; that of the foreground says which class it is of."""
+        which = f" ({self.foreground})" if headline == "foreground_iou" else ""
+        return HEADLINES[headline] + which
+
     @property
     def warnings(self) -> list[str]:
         """Reasons to doubt the model or the scores."""
         if not sum(self.scores.support):
             return ["every pixel of the truth is void: there is nothing to judge"]
-        if self.scores.miou > self.baseline.miou + 0.01:
+        gain = self.scores.miou - self.baseline.miou
+        if gain > CLOSE:
             return []
+        verdict = "no better" if gain <= 0 else "hardly better"
+        if gain < -CLOSE:
+            verdict = "worse"
         return [
-            f"the model is no better than calling everything '{self.class_names[self.majority]}' "
-            "(mIoU within a point of that baseline)"
+            f"the model is {verdict} than calling everything '{self.class_names[self.majority]}': "
+            f"mIoU {percent(self.scores.miou)} % against {percent(self.baseline.miou)} %"
         ]
 
 
@@ -117,6 +130,7 @@ def summarize_evaluation(
     sequences: str | None = None,
     block: int | None = None,
     seed: int = 0,
+    foreground: str | None = None,
 ) -> Results:
     """Compute all scores.
 
@@ -126,11 +140,19 @@ def summarize_evaluation(
         sequences: the card's pattern for the names of consecutive frames, if there are any.
         block: consecutive images drawn together for the intervals; None: 10 for sequences, else 1.
         seed: of the intervals.
+        foreground: of two classes, the one whose IoU is a headline; None: the second.
+
+    Raises:
+        UserError: counts that are missing, or a foreground that is none of the classes.
     """
     if evaluation.boundary is None or evaluation.calibration is None:
         raise UserError(
             "the evaluation lacks counts; call evaluate(..., boundaries=True, calibration=True)"
         )
+    names = tuple(class_names)
+    if foreground is not None and foreground not in names:
+        raise unknown_name("class", foreground, names)
+    foreground = (foreground or names[1]) if len(names) == 2 else None
     resampling = resample(evaluation.names, sequences, block, seed)
     each = class_counts(evaluation.matrices[:, :-1])  # (N, C, 3)
     counts = each.sum(0)
@@ -138,14 +160,17 @@ def summarize_evaluation(
     pixels = counts[:, 1].sum() or np.nan
     trimap = trimap_miou(evaluation.boundary.trimap).tolist()
     majority, baseline = majority_baseline(evaluation.matrix)
+    index = names.index(foreground) if foreground else None
+    bands = evaluation.boundary.iou
     return Results(
-        class_names=tuple(class_names),
+        class_names=names,
+        foreground=foreground,
         images=len(evaluation.names),
         block=resampling.block,
         scores=evaluation.scores,
-        headlines=_headlines(evaluation.scores, each, f1, evaluation.boundary.iou, resampling),
+        headlines=_headlines(evaluation.scores, each, f1, bands, index, resampling),
         boundary_f1=class_boundary_f1(f1),
-        boundary_iou=boundary_iou(evaluation.boundary.iou),
+        boundary_iou=boundary_iou(bands),
         trimap=dict(zip(TRIMAP_RADII, trimap, strict=True)),
         calibration=calibration(evaluation.calibration),
         majority=majority,
@@ -158,21 +183,29 @@ def summarize_evaluation(
 
 
 def _headlines(
-    scores: Scores, each: Shares, f1: Shares, bands: NDArray[np.int64], resampling: Resampling
+    scores: Scores,
+    each: Shares,
+    f1: Shares,
+    bands: NDArray[np.int64],
+    foreground: int | None,
+    resampling: Resampling,
 ) -> dict[str, Headline]:
-    """Return the scores of the whole split and their intervals.
+    """Return the scores of the whole split and their intervals; the foreground is an index.
 
     Shape: of each image, counts `each` `(N, C, 3)`, boundary `f1` `(N, C)` and `bands` `(N, C, 2)`.
     """
 
     def of_pixels(counts: Shares) -> Shares:
         found = scores_of_counts(counts)
-        return np.stack([*(getattr(found, name) for name in OF_PIXELS), found.iou[..., 1]])
+        return np.stack([getattr(found, name) for name in OF_PIXELS])
 
-    drawn = resampling.of_sums(each, of_pixels)
-    samples = dict(zip((*OF_PIXELS, "foreground_iou"), drawn, strict=True))
+    samples = dict(zip(OF_PIXELS, resampling.of_sums(each, of_pixels), strict=True))
     values = {name: getattr(scores, name) for name in OF_PIXELS}
-    values["foreground_iou"] = scores.iou[1]
+    if foreground is not None:
+        values["foreground_iou"] = scores.iou[foreground]
+        samples["foreground_iou"] = resampling.of_sums(
+            each, lambda counts: scores_of_counts(counts).iou[..., foreground]
+        )
     samples["boundary_f1"] = resampling.of_means(nanmean(f1))
     values["boundary_f1"] = mean_boundary_f1(f1)
     samples["boundary_iou"] = resampling.of_sums(bands, lambda sums: nanmean(band_iou(sums)))
@@ -180,5 +213,5 @@ def _headlines(
     return {
         name: Headline(values[name], resampling.interval(samples[name]), samples[name])
         for name in HEADLINES
-        if name != "foreground_iou" or len(scores.iou) == 2
+        if name in values
     }

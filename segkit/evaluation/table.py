@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich import box
 from rich.table import Table
 
-from segkit.evaluation.results import HEADLINES, Results
+from segkit.evaluation.results import Results
 from segkit.evaluation.scores import percent, with_interval
 
 
@@ -47,7 +47,7 @@ def headlines(results: Results) -> list[str]:
         *(
             scores.miou_line(interval)
             if name == "miou"
-            else f"{HEADLINES[name]} {with_interval(value, interval)}"
+            else f"{results.label(name)} {with_interval(value, interval)}"
             for name, (value, interval, _) in results.headlines.items()
         ),
         f"calibration error {percent(results.calibration.error)} %",

@@ -40,6 +40,12 @@ class EvaluationTarget:
         return self.dataset.card
 
     @property
+    def foreground(self) -> str | None:
+        """The foreground that the card names, else that of the model's training."""
+        trained = self.predictor.classes
+        return self.card.foreground or (trained.foreground if trained else None)
+
+    @property
     def title(self) -> str:
         """The name of data set and split."""
         return f"{self.dataset.card.name} {self.dataset.split}"

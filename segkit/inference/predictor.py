@@ -83,7 +83,9 @@ class Predictor:
             None if normalize is None else len(normalize.mean)
         )
         self.card = card
-        self.classes = Classes(card.class_names, card.colors) if card and not classes else classes
+        if card and not classes:
+            classes = Classes(card.class_names, card.colors, card.foreground)
+        self.classes = classes
         self.origin = origin
         stride = getattr(model, "stride", 1)
         self.stride: int = stride if isinstance(stride, int) else 1  # a bare convolution has a pair

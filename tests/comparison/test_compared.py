@@ -12,9 +12,10 @@ from segkit.comparison.export import (
     main_table,
     ranked,
 )
+from segkit.comparison.report import compared
 from segkit.comparison.results import Compared, differences
 from segkit.evaluation.intervals import percentiles
-from segkit.evaluation.results import Headline
+from segkit.evaluation.results import HEADLINES, Headline
 from segkit.receptive_field import Reach
 
 SAMPLES = 4000
@@ -32,6 +33,7 @@ def result(name, *runs, reach=REACH):
                 headlines=dict.fromkeys(("miou", "pixel_accuracy", "boundary_f1"), headline),
                 scores=SimpleNamespace(iou=(value, np.nan)),
                 class_names=("sky", "road"),
+                label=HEADLINES.get,
             )
         )
     summary = SimpleNamespace(parameters=1_500_000, macs=2.5e9, reach=reach, size=(96, 128))
@@ -106,6 +108,19 @@ def test_tables_say_mean_deviation_and_verdict():
     ]
     single = main_table([result("one", (0.5, 0.5))])
     assert single[1][7] == "50.0"
+
+
+def test_of_two_classes_the_foreground_is_compared_by_its_name():
+    results = [result("good", (0.7, 0.7)), result("bad", (0.5, 0.5))]
+    for run in (run for each in results for run in each.runs):
+        run.headlines["foreground_iou"] = run.headlines["miou"]
+        run.label = lambda name: "IoU of cell" if name == "foreground_iou" else HEADLINES[name]
+    assert main_table(results)[0][6:] == [
+        "IoU of cell %", "pixel accuracy %", "mIoU %", "boundary F1 %",
+    ]  # fmt: skip
+    assert list(compared(results).values()) == ["IoU of cell", "mIoU", "boundary F1"]
+    found = {"foreground_iou": differences(results, "foreground_iou")}
+    assert difference_table(found, results)[0][1] == "IoU of cell, points to good"
 
 
 def test_markdown_keeps_its_columns():

@@ -114,6 +114,15 @@ MISTAKES = {
         {"splits": {"train": {"images": "all", "masks": "all"}}},
         ["share a folder", "mask_suffix: _mask"],
     ),
+    "a foreground of no class": ({"foreground": "thng"}, ["foreground: ", "did you mean 'thing'"]),
+    "a foreground of three classes": (
+        {
+            "classes": [{"name": n, "color": [0, 0, 0]} for n in ("ground", "thing", "sky")],
+            "label_map": {0: "ground", 1: "thing", 2: "sky"},
+            "foreground": "thing",
+        },
+        ["foreground is for two classes, and there are 3; leave it out"],
+    ),
     "a white of zero": ({"image_max": 0}, ["image_max", "greater than 0"]),
     "too many classes": (
         {

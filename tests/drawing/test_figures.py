@@ -12,7 +12,7 @@ from segkit.drawing.costs import draw_costs
 from segkit.drawing.curves import draw_curves
 from segkit.drawing.figures import draw_legend
 from segkit.drawing.lr_range import draw_range_test
-from segkit.drawing.masks import ERROR_COLOR, ERROR_VOID_COLOR, error_map, overlay
+from segkit.drawing.masks import ERROR_COLOR, VOID_COLOR, error_map, overlay
 from segkit.drawing.pages import render
 from segkit.drawing.predictions import draw_predictions
 from segkit.drawing.samples import draw_sheet
@@ -40,7 +40,7 @@ def test_an_error_map_shows_errors_and_void():
     void = TARGET == 255
     wrong = (TARGET != PREDICTION) & ~void
     assert (painted[wrong] == ERROR_COLOR).all()
-    assert (painted[void] == ERROR_VOID_COLOR).all()
+    assert (painted[void] == VOID_COLOR).all()
     right = painted[~wrong & ~void]
     assert (right == right[:, :1]).all()  # grey
     assert (right >= 175).all()
@@ -57,7 +57,7 @@ def test_tensors_are_channels_first_and_arrays_channels_last():
 
 def test_predictions_show_errors_and_the_legend(tmp_path):
     draw_predictions(tmp_path / "a.png", [tensors(), tensors()], CLASSES)
-    for color in (*CLASSES.colors, ERROR_COLOR, ERROR_VOID_COLOR):
+    for color in (*CLASSES.colors, ERROR_COLOR, VOID_COLOR):
         assert holds(tmp_path / "a.png", color) > 50
     right = (IMAGE, TARGET, np.where(TARGET == 255, 0, TARGET))
     draw_predictions(tmp_path / "b.png", [tuple(map(torch.from_numpy, right))], CLASSES)
@@ -70,8 +70,32 @@ def test_a_sheet_has_bars_and_a_legend_of_all_classes(tmp_path):
     array = IMAGE.transpose(1, 2, 0)
     draw_sheet(tmp_path / "b.png", [(array, TARGET, "a"), (array, TARGET, "b")], CLASSES, "two")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    for color in (*CLASSES.colors, (217, 217, 217)):
+    for color in (*CLASSES.colors, VOID_COLOR):
         assert holds(tmp_path / "a.png", color) > 50
+
+
+WHITE = Classes(("background", "cell"), ((0, 0, 0), (255, 255, 255)))
+
+
+def dark(path):
+    return np.array(Image.open(path).convert("L")) < 128
+
+
+def test_a_white_class_has_a_bar_on_white_paper(tmp_path):
+    white = np.full((20, 30, 3), 255, np.uint8), np.ones((20, 30), np.uint8), ""
+    draw_sheet(tmp_path / "a.png", [white], WHITE, "")
+    drawn = dark(tmp_path / "a.png")
+    assert (drawn.mean(1) > 0.9).sum() >= 2  # the long sides of the frame
+
+
+def test_a_white_class_has_a_curve_on_white_paper(tmp_path):
+    rows = [{"epoch": e, "loss": 1.0, "lr": 1.0, "miou": 0.5, "iou/cell": 0.2} for e in range(1, 6)]
+    for epochs in (1, 5):  # a point and a line
+        draw_curves(tmp_path / "cell.png", rows[:epochs], WHITE)
+        without = [{k: v for k, v in row.items() if k != "iou/cell"} for row in rows]
+        draw_curves(tmp_path / "none.png", without[:epochs], WHITE)
+        more = dark(tmp_path / "cell.png").sum() - dark(tmp_path / "none.png").sum()
+        assert more > 15 * epochs
 
 
 def history(epochs):

@@ -22,7 +22,7 @@ from segkit.config.load import dump_config, parse_config
 from segkit.data.card import Card
 from segkit.data.dataset import Sample
 from segkit.data.loader import EpochBatches, Loader
-from segkit.drawing.masks import colorize
+from segkit.drawing.masks import VOID_COLOR, colorize
 from segkit.errors import UserError
 from segkit.evaluation import evaluate, summarize_evaluation
 from segkit.evaluation.report import write_report
@@ -183,7 +183,9 @@ def make(folder, class_names, scenes, figures="{}", inference=None, **keys):
     target = EvaluationTarget(predictor, CONFIG, dataset)
     loader = Loader(dataset, EpochBatches(len(dataset), 1, shuffle=False), 0)
     found = evaluate(predictor, loader, len(class_names), boundaries=True, calibration=True)
-    results = summarize_evaluation(found, card.class_names, card.sequences)
+    results = summarize_evaluation(
+        found, card.class_names, card.sequences, foreground=card.foreground
+    )
     path = write_report(folder, found, results, target, figures)
     page = Page(path.read_text(encoding="utf-8"))
     return SimpleNamespace(
@@ -311,20 +313,23 @@ def test_a_single_image_has_no_intervals(absent):
     assert len(pictures(absent)) == 1
 
 
-def test_two_classes_show_the_foreground(tmp_path):
+@pytest.mark.parametrize("foreground", [None, "background"])
+def test_two_classes_show_the_foreground(tmp_path, foreground):
     rng = np.random.default_rng(3)
-    truths = [(rng.random(SIZE) < 0.1).astype(int) for _ in range(6)]
+    truths = [(rng.random(SIZE) < 0.1).astype(int) for _ in range(12)]
     scenes = [
         (f"{i}", t, np.where(rng.random(SIZE) < 0.05, 1 - t, t)) for i, t in enumerate(truths)
     ]
-    report = make(tmp_path, ("background", "crack"), scenes)
+    report = make(tmp_path, ("background", "crack"), scenes, foreground=foreground)
     shown = [e for e in report.page.all("li") if "data-figure" in e.attrs]
     assert [e.attrs["data-figure"] for e in shown[:2]] == ["foreground_iou", "miou"]
-    iou = report.results.scores.iou
-    assert f"{percent(iou[1])} %" in shown[0].text
-    assert "crack" in shown[0].text
+    of_background, of_crack = report.results.scores.iou
+    assert of_crack + 0.2 < of_background
+    iou = of_background if foreground else of_crack
+    assert f"{percent(iou)} %" in shown[0].text
+    assert f"class ‘{foreground or 'crack'}’" in shown[0].text
     low, high = map(float, re.search(r"95 %: ([\d.]+) to ([\d.]+)", shown[0].text).groups())
-    assert low < 100 * iou[1] < high < 100 * iou[0]
+    assert low < 100 * iou < high
     assert tile_of(report.page, "miou").attrs["class"] == shown[0].attrs["class"] == "tile main"
 
 
@@ -489,7 +494,7 @@ def test_large_images_shrink_without_blur(tmp_path):
     for picture, img in shown.values():
         assert picture.shape == (32, 640, 3)
         assert (img.attrs["width"], img.attrs["height"]) == ("640", "32")
-    palette = {*report.card.colors, (0, 0, 0)}
+    palette = {*report.card.colors, VOID_COLOR}
     for kind in ("truth", "prediction"):
         assert set(map(tuple, shown[kind][0].reshape(-1, 3).tolist())) <= palette
 
@@ -515,6 +520,9 @@ def test_legend_conventions_config_and_origin(three):
     page = three.page
     legend = page.all("ul", **{"aria-label": "colours"})[0]
     assert [e.text for e in page.all("li", inside=legend)] == [*NASTY, "void"]
+    voids = [e for e in page.all("li") if e.text.startswith("void")]
+    shown = [page.all("span", inside=e)[0].attrs["style"] for e in voids]
+    assert shown == [f"background:rgb{VOID_COLOR}"] * 2  # of the masks, and of the error maps
     wide = next(e for e in page.all("table") if e.attrs.get("class") == "words wide")
     assert [[cell.text for cell in row] for row in page.rows(wide)] == [
         [each.rule, each.used_by, percent(each.value)] for each in three.results.conventions
@@ -631,6 +639,11 @@ def visit(browser):
         context.close()
     assert wrong == []
     assert [url for url in fetched if not url.startswith(("file:", "data:"))] == []
+
+
+def test_pictures_have_an_edge_on_a_page_of_their_colour(visit, three):
+    shadow = "e => getComputedStyle(e).boxShadow"
+    assert visit(three).locator(".zoom img").first.evaluate(shadow) != "none"
 
 
 def test_every_picture_loads(visit, three, void):

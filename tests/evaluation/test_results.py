@@ -55,7 +55,7 @@ def painted(num_classes=3, images=12, seed=0):
     return evaluation_of(truths, predictions, num_classes)
 
 
-def lines_of(matrix, images=1):
+def lines_of(matrix, images=1, **options):
     """The lines for a split of so many equal images."""
     matrix = np.array([*matrix, [0] * len(matrix)])
     truth = np.repeat(np.arange(len(matrix)), matrix.sum(1))
@@ -67,7 +67,7 @@ def lines_of(matrix, images=1):
         [truth.reshape(shape)] * images, [prediction.reshape(shape)] * images, len(matrix) - 1
     )
     names = ("sky", "road", "car")[: len(matrix) - 1]
-    return "\n".join(headlines(summarize_evaluation(evaluation, names)))
+    return "\n".join(headlines(summarize_evaluation(evaluation, names, **options)))
 
 
 def test_headlines_give_the_scores_and_the_baseline():
@@ -90,16 +90,32 @@ def test_equal_images_have_an_interval_without_width():
     assert "95 % intervals by bootstrap over images" in text
 
 
-def test_of_two_classes_the_second_comes_first():
-    assert lines_of([[90, 0], [5, 5]]).startswith("foreground IoU 50.0 %\nmIoU 72.4 %")
+def test_of_two_classes_the_foreground_comes_first_by_its_name():
+    matrix = [[90, 0], [5, 5]]
+    assert lines_of(matrix).startswith("foreground IoU (road) 50.0 %\nmIoU 72.4 %")
+    first = lines_of(matrix, images=12, foreground="sky")
+    assert first.startswith("foreground IoU (sky) 94.7 % [94.7, 94.7]\nmIoU 72.4 %")
+    with pytest.raises(UserError, match=r"unknown class 'raod'; did you mean 'road'\?"):
+        lines_of(matrix, foreground="raod")
     assert "foreground" not in lines_of([[40, 0, 0], [10, 50, 0], [0, 0, 0]])
 
 
 @pytest.mark.parametrize(
     ("matrix", "warning"),
     [
-        ([[0, 40, 0], [0, 60, 0], [0, 0, 0]], "no better than calling everything 'road'"),
-        ([[40, 0, 0], [60, 0, 0], [0, 0, 0]], "no better than calling everything 'road'"),
+        (
+            [[0, 40, 0], [0, 60, 0], [0, 0, 0]],
+            "no better than calling everything 'road': mIoU 30.0 % against 30.0 %",
+        ),
+        (
+            [[40, 0, 0], [60, 0, 0], [0, 0, 0]],
+            "worse than calling everything 'road': mIoU 20.0 % against 30.0 %",
+        ),
+        ([[0, 40, 0], [1, 59, 0], [0, 0, 0]], "no better than calling everything 'road'"),
+        (
+            [[8, 392, 0], [6, 594, 0], [0, 0, 0]],
+            "hardly better than calling everything 'road': mIoU 30.9 % against 30.0 %",
+        ),
         ([[1, 39, 0], [0, 60, 0], [0, 0, 0]], None),
         ([[40, 0, 0], [0, 60, 0], [0, 0, 0]], None),
         ([[0, 0, 0], [0, 0, 0], [0, 0, 0]], "every pixel of the truth is void"),

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+import yaml
 
 from segkit.benchmark import step_speed
 
@@ -103,6 +104,21 @@ def test_runs_that_differ_by_their_seed_are_one_model(compare, train, pair, tmp_
     assert [(row["model"], row["run"]) for row in rows] == [
         ("mine", "0"), ("mine", "1"), ("other", "0"),
     ]  # fmt: skip
+
+
+def test_one_foreground_serves_all_models(compare, train, pair, tiny_set, tmp_path):
+    card = yaml.safe_load(tiny_set.card.read_text())
+    card["classes"] = card["classes"][:2]
+    card["label_map"] = {0: "box", 10: "ground", 20: "ground", 99: "ignore"}
+    for config, foreground in zip(pair, ({}, {"foreground": "ground"}), strict=True):
+        tiny_set.card.write_text(yaml.safe_dump({**card, **foreground}))
+        run = f"run_dir={tmp_path}/{config.stem}"
+        assert train(config, "--set", run, "train.epochs=1") == 0
+    runs = [tmp_path / config.stem for config in pair]
+    assert compare(*runs, "--out", tmp_path / "out") == 0
+    for row in rows_of(tmp_path / "out" / "comparison.csv"):
+        assert row["foreground_iou"] == row["iou/ground"] != row["iou/box"]
+    assert "foreground IoU (ground) %" in (tmp_path / "out" / "comparison.md").read_text()
 
 
 def test_whatever_else_differs_is_told(compare, tiny_config, tmp_path, capsys):

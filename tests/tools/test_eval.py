@@ -6,7 +6,11 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from PIL import Image
+
+from segkit.inference import Predictor
 
 
 @pytest.fixture
@@ -83,6 +87,38 @@ def test_another_card_with_the_same_classes(evaluate, trained, tiny_set, tmp_pat
     error = capsys.readouterr().err
     assert "ground, crate, bar" in error
     assert "ground, box, bar" in error
+
+
+def test_the_foreground_travels_with_the_checkpoint(
+    evaluate, train, tiny_config, tiny_set, tmp_path, capsys
+):
+    card = yaml.safe_load(tiny_set.card.read_text())
+    card["classes"] = card["classes"][:2]
+    card["label_map"] = {0: "box", 10: "ground", 20: "ground", 99: "ignore"}
+    tiny_set.card.write_text(yaml.safe_dump({**card, "foreground": "ground"}))
+    assert train(tiny_config({"train.epochs": 1})) == 0
+    tiny_set.card.write_text(yaml.safe_dump(card))  # the card on disk counts no longer
+    file = tmp_path / "run/checkpoints/best.pt"
+    assert Predictor.load(file, "cpu").classes.foreground == "ground"
+
+    def foreground(*options):
+        found = figures(evaluate, *options)
+        ious = dict(zip(found["classes"], found["scores"]["iou"], strict=True))
+        assert found["headlines"]["foreground_iou"]["value"] == ious[found["foreground"]]
+        assert f"foreground IoU ({found['foreground']}) " in capsys.readouterr().out
+        return found["foreground"]
+
+    assert foreground(file, tmp_path) == "ground"
+    assert foreground(file, tmp_path, "--card", tiny_set.card) == "ground"
+    content = torch.load(file, weights_only=True)
+    for part in ("card", "classes"):  # as a checkpoint was before cards had a foreground
+        del content[part]["foreground"]
+    old = tmp_path / "old.pt"
+    torch.save(content, old)
+    assert foreground(old, tmp_path) == "box"
+    named = tmp_path / "named.yaml"
+    named.write_text(yaml.safe_dump({**card, "foreground": "ground"}))
+    assert foreground(old, tmp_path, "--card", named) == "ground"
 
 
 def test_a_split_without_images(evaluate, trained, tiny_set, capsys):

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from segkit.config import dump_config
-from segkit.drawing.masks import ERROR_COLOR, ERROR_VOID_COLOR, VOID_COLOR
+from segkit.drawing.masks import ERROR_COLOR, VOID_COLOR
 from segkit.drawing.pages import render
 from segkit.errors import UserError
 from segkit.evaluation.boundary import BOUNDARY_IOU_WIDTH, BOUNDARY_TOLERANCE
@@ -22,6 +22,7 @@ from segkit.evaluation.results import HEADLINES, Results
 from segkit.evaluation.scores import Shares, percent
 from segkit.evaluation.target import EvaluationTarget
 from segkit.files import check_folder, write_file
+from segkit.speed import rate
 
 PACKAGES = ("segkit", "torch", "torchvision", "albumentations", "numpy", "torchmetrics")
 
@@ -75,7 +76,6 @@ def as_html(evaluation: Evaluation, results: Results, target: EvaluationTarget) 
         worst=worst,
         best=best,
         error_color=ERROR_COLOR,
-        error_void_color=ERROR_VOID_COLOR,
         samples=SAMPLES,
         tolerance=BOUNDARY_TOLERANCE,
         band=BOUNDARY_IOU_WIDTH,
@@ -90,7 +90,7 @@ def notes(results: Results) -> dict[str, str]:
     scores = results.scores
     return {
         "miou": f"{scores.classes_present} of {len(scores.iou)} classes present",
-        "foreground_iou": f"class ‘{results.class_names[1]}’",
+        "foreground_iou": f"class ‘{results.foreground}’",
     }
 
 
@@ -130,7 +130,7 @@ def facts(evaluation: Evaluation, target: EvaluationTarget) -> dict[str, str]:
         "images predicted": f"in tiles of {cut.size} px, {cut.mode}" if cut else "whole",
         "averaged over": "; ".join(views) if predictor.averages else "",
         "device": str(predictor.hardware),
-        "evaluation took": f"{seconds:.1f} s ({images / seconds:.1f} images/s)",
+        "evaluation took": f"{seconds:.1f} s ({rate(images / seconds)} images/s)",
         "written": datetime.now().astimezone().isoformat(" ", "minutes"),
         "python": platform.python_version(),
         "platform": platform.platform(),

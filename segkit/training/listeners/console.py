@@ -14,6 +14,7 @@ from segkit.errors import UserError
 from segkit.evaluation import Scores
 from segkit.evaluation.scores import percent
 from segkit.optim import learning_rate
+from segkit.speed import rate
 from segkit.training.listeners.base import Listener, Run
 from segkit.training.progress import Row
 
@@ -172,7 +173,7 @@ def _step_note(trainer: Run, loss: float, validation_s: float) -> str:
     may_end_early = train.patience is not None or experiment.goal < 1
     return (
         f"loss {loss:.3f}  lr {learning_rate(trainer.state.optimizer):.2e}  "
-        f"{sampler.step_size / seconds_per_step:.3g} images/s  "
+        f"{rate(sampler.step_size / seconds_per_step)} images/s  "
         f"{'at most ' if may_end_early else ''}{left} left"
     )
 
@@ -180,7 +181,7 @@ def _step_note(trainer: Run, loss: float, validation_s: float) -> str:
 def _epoch_line(row: Row, scores: Scores | None, names: tuple[str, ...], epochs: int) -> str:
     line = (
         f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.3f}  "
-        f"{row['images_per_second']:.3g} images/s"
+        f"{rate(row['images_per_second'])} images/s"
     )
     if scores is None:
         return line
