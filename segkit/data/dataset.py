@@ -16,7 +16,13 @@ from torch.utils.data import Dataset
 from segkit.config import Config
 from segkit.data.images import Pixels
 from segkit.data.reader import SampleReader
-from segkit.data.transforms import IMAGENET_MEAN, TransformSpec, apply_transforms, build_transforms
+from segkit.data.transforms import (
+    IMAGENET_MEAN,
+    TransformSpec,
+    apply_transforms,
+    build_transforms,
+    explain_failure,
+)
 from segkit.errors import UserError
 
 
@@ -71,12 +77,9 @@ class SegmentationDataset(Dataset[Sample]):
         """Transform an image `(H, W, C)` and its mask `(H, W)`."""
         try:
             return apply_transforms(self.transforms, image, mask, (self.seed, epoch, index))
-        except Exception as error:  # of any type, e.g. for a crop larger than the image
-            raise UserError(
-                f"{self.pairs[index].image} is {image.shape[0]}x{image.shape[1]} (H x W) and does "
-                f"not go through {self.where}: {error}; mend them, e.g. a crop by pad_if_needed: "
-                "true"
-            ) from error
+        except Exception as error:  # of any type
+            text = explain_failure(error, image, self.pairs[index].image)
+            raise UserError(f"{self.where}: {text}") from error
 
     def subset(self, count: int, repeats: int = 1) -> SegmentationDataset:
         """Return a dataset of the first `count` samples, which come `repeats` times."""
