@@ -77,8 +77,9 @@ def build_transforms(
     return albumentations.Compose(transforms, strict=True)
 
 
-def _build(spec: TransformSpec, color: Sequence[float] | float, where: str) -> Any:
-    if len(spec) != 1:
+def _build(spec: TransformSpec | str, color: Sequence[float] | float, where: str) -> Any:
+    spec = {spec: None} if isinstance(spec, str) else spec
+    if not isinstance(spec, Mapping) or len(spec) != 1:
         raise UserError(f"{where}: write one transform as 'Name: {{argument: value}}'")
     [(name, given)] = spec.items()
     if name in ELSEWHERE:

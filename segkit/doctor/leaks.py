@@ -63,7 +63,7 @@ def _leaks(a: SplitFacts, b: SplitFacts) -> Iterator[Finding]:
     for scene in continued_scenes(names_a, prints_a, names_b, prints_b):
         image_a = pairs_a[names_a.index(scene.name_a)].image
         image_b = pairs_b[names_b.index(scene.name_b)].image
-        video = f"the video '{scene.prefix}'" if scene.prefix else "one video (names of numbers alone)"
+        video = f"the video '{scene.prefix}'" if scene.prefix else "one video (names are numbers)"
         text = (
             f"{b.name} continues a scene of {a.name}: {scene.count_b} of {len(b.facts)} frames of "
             f"{b.name} and {scene.count_a} of {len(a.facts)} of {a.name} are of {video}, "

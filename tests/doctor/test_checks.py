@@ -304,7 +304,7 @@ def says(finding, parts):
 def test_a_video_whose_frames_are_named_by_numbers_has_no_empty_name(town):
     video(town, prefix="")
     (found,) = examine(town)
-    assert "40 of 40 of clip are of one video (names of numbers alone), the nearest" in found.text
+    assert "40 of 40 of clip are of one video (names are numbers), the nearest 3" in found.text
     assert "''" not in found.text
 
 
