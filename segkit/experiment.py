@@ -23,7 +23,7 @@ from segkit.config.load import validate
 from segkit.data.card import Card, load_card
 from segkit.data.dataset import as_sample, build_dataset
 from segkit.data.loader import EpochBatches, Loader
-from segkit.data.reader import SampleReader
+from segkit.data.reader import SampleReader, warn_of_overlap
 from segkit.data.statistics import Statistics, compute_statistics, count_classes
 from segkit.distributed import SINGLE, Processes
 from segkit.errors import UserError
@@ -137,7 +137,7 @@ class Experiment:
             train_set, val_set = _fixed_samples(train_set, overfit, config.data.batch_size)
         torch.manual_seed(config.seed)
         model = build_model(config.model, card.num_classes, load_weights)
-        notes = []
+        notes = [] if overfit else warn_of_overlap(train, val)
         if load_weights and config.train.init_from:
             source = find_checkpoint(Path(config.train.init_from))
             notes.append(f"started  from {borrow_weights(model, source)}")

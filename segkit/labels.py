@@ -6,6 +6,8 @@ from colorsys import hsv_to_rgb
 from typing import NamedTuple
 
 IGNORE_INDEX = 255  # the class index of void, whatever a file on disk calls it
+IGNORE = "ignore"  # its name in a card's label map: neither trained on nor evaluated
+MAX_CLASSES = 254  # class indices are 8 bits wide; two are taken for void and unknown
 
 Color = tuple[int, int, int]  # RGB, 0 ... 255
 

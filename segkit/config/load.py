@@ -17,6 +17,11 @@ from segkit.errors import UserError
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
 Lines = dict[tuple[str, ...], str]  # path of a key -> "file:line" or the override
+# pydantic's types of errors in the words of YAML
+KINDS = {
+    "tuple_type": "it must be a list, [first, second, ...]",
+    "dict_type": "it must be a mapping, {key: value}",
+}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -141,7 +146,10 @@ def _explain(
         return _unfit(path, value, options, lines, source)
     if error["type"] == "value_error":  # one of our own sentences
         return f"{_place(path, lines, source)}: {error['ctx']['error']}"
-    reason = error["msg"][0].lower() + error["msg"][1:]
+    reason = KINDS.get(error["type"]) or error["msg"][0].lower() + error["msg"][1:]
+    if error["type"] == "model_type":
+        keys = _follow((*loc, ""), schema, data)[1].model_fields
+        reason = f"it must be a mapping with keys of {', '.join(keys)}"
     return f"{_place(path, lines, source)}: {_dotted(path)} is {value!r}: {reason}"
 
 

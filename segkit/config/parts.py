@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -43,6 +44,20 @@ ClassWeights = Annotated[
     | Annotated[tuple[Annotated[float, Field(ge=0)], ...], Tag(NUMBERS)],
     Discriminator(word_or_numbers),
 ]
+
+
+def _as_transform(value: object) -> object:
+    """Read a name alone as a transform with its defaults."""
+    if isinstance(value, str):
+        return {value: None}
+    if not isinstance(value, Mapping):
+        text = "write a transform as Name, or as {Name: {argument: value}}"
+        raise PydanticCustomError("no_mapping", text)
+    return value
+
+
+# one `{name: {argument: value}}`; YAML may hold the name alone
+Transform = Annotated[dict[str, dict[str, Any] | None], BeforeValidator(_as_transform)]
 
 # What the builder passes to a part's constructor, which is no key in YAML.
 SUPPLIED = {

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from segkit.config.parts import NUMBERS, WORD, Part, Section, word_or_numbers
+from segkit.config.parts import NUMBERS, WORD, Part, Section, Transform, word_or_numbers
 
 AutoOrNumbers = Annotated[
     Annotated[Literal["auto"], Tag(WORD)] | Annotated[tuple[float, ...], Tag(NUMBERS)],
@@ -36,8 +36,8 @@ class DataConfig(Section):
     # per channel, of images scaled to 0 ... 1; auto: of the training split
     mean: AutoOrNumbers = (0.485, 0.456, 0.406)
     std: AutoOrNumbers = (0.229, 0.224, 0.225)
-    train_transforms: tuple[dict[str, dict[str, Any] | None], ...] = ()  # albumentations, in order
-    eval_transforms: tuple[dict[str, dict[str, Any] | None], ...] = ()
+    train_transforms: tuple[Transform, ...] = ()  # albumentations, in order
+    eval_transforms: tuple[Transform, ...] = ()
     repeat: int = Field(1, ge=1)  # how often an epoch takes each image, e.g. for small crops
     batch_size: int = Field(8, ge=1)
     workers: int = Field(2, ge=0)  # processes that load and augment

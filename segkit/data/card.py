@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from segkit.config.load import apply_override, read_yaml, validate
 from segkit.config.parts import Section
-from segkit.errors import unknown_name
+from segkit.data.colors import BLACK, distinct_colors
+from segkit.data.label_proposal import propose_labels
+from segkit.data.raster import raster_files
+from segkit.errors import UserError, unknown_name
+from segkit.labels import IGNORE, MAX_CLASSES
 
-IGNORE = "ignore"  # as a class name in a label map: void, neither trained on nor evaluated
-MAX_CLASSES = 254  # class indices are 8 bits wide; two are taken for void and unknown
+LABELS = "classes", "label_map"  # keys of a card, which the masks can propose
 
 Channel = Annotated[int, Field(ge=0, le=255)]
 
@@ -41,6 +45,14 @@ class ClassEntry(Section):
     name: str
     color: tuple[Channel, Channel, Channel]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_mapping(cls, given: Any) -> Any:
+        if not isinstance(given, (Mapping, ClassEntry)):
+            text = "write a class as its name, or as {name: road, color: [128, 64, 128]}"
+            raise PydanticCustomError("no_class", text)
+        return given
+
 
 class Split(Section):
     """Folders of images and masks, relative to the root, paired by file name without suffix."""
@@ -60,6 +72,15 @@ class Split(Section):
             )
         return self
 
+    def pairing_name(self, stem: str, kind: Literal["image", "mask"]) -> str | None:
+        """Return the part of a file's name that pairs; None if the file is of another kind."""
+        suffix, other = self.image_suffix, self.mask_suffix
+        if kind == "mask":
+            suffix, other = other, suffix
+        # in one folder for both, a file is what the longer of the suffixes that fit says
+        is_other = self.images == self.masks and len(other) > len(suffix) and stem.endswith(other)
+        return stem.removesuffix(suffix) if stem.endswith(suffix) and not is_other else None
+
 
 class Card(Section):
     """A dataset card; `root` is absolute once loaded."""
@@ -67,7 +88,7 @@ class Card(Section):
     name: str
     root: str  # relative to the card's own folder
     builtin: Literal["streets"] | None = None  # drawn at first use
-    classes: tuple[ClassEntry, ...]
+    classes: tuple[ClassEntry, ...]  # YAML may hold names alone; colours are chosen then
     label_map: dict[RawKey, str]  # value or colour in a mask file -> class name or "ignore"
     foreground: str | None = None  # of two classes, the one to find; null: the second
     splits: dict[str, Split]
@@ -78,6 +99,40 @@ class Card(Section):
     source: str = ""
     licence: str = ""
     citation: str = ""
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _names_alone_get_colors(cls, given: Any) -> Any:
+        if not isinstance(given, (list, tuple)):
+            return given
+        entries = [{"name": entry} if isinstance(entry, str) else entry for entry in given]
+        plain = [i for i, e in enumerate(entries) if isinstance(e, dict) and "color" not in e]
+        taken = []
+        for entry in entries:
+            match entry:
+                case {"color": [int() as r, int() as g, int() as b]} | ClassEntry(color=(r, g, b)):
+                    taken.append((r, g, b))
+        chosen = distinct_colors(len(plain), taken)
+        if plain[:1] == [0] and BLACK not in taken:  # the first class is the background, as a rule
+            chosen.insert(0, BLACK)
+        for index, color in zip(plain, chosen, strict=False):
+            entries[index] = {**entries[index], "color": color}
+        return entries
+
+    @field_validator("classes")
+    @classmethod
+    def _classes_differ(cls, classes: tuple[ClassEntry, ...]) -> tuple[ClassEntry, ...]:
+        names = [entry.name for entry in classes]
+        if len(names) < 2:
+            raise ValueError(
+                f"classes has {len(names)} entry; a binary task is two classes, for example "
+                "background and thing, each with its raw value in label_map"
+            )
+        if len(names) > MAX_CLASSES:
+            raise ValueError(f"classes has {len(names)} entries; at most {MAX_CLASSES} fit")
+        if len(set(names)) < len(names) or IGNORE in names:
+            raise ValueError(f"class names must be unique and not '{IGNORE}', got {names}")
+        return classes
 
     @field_validator("label_map", mode="wrap")
     @classmethod
@@ -101,18 +156,8 @@ class Card(Section):
     @model_validator(mode="after")
     def _labels_fit_classes(self) -> Card:
         names = self.class_names
-        if len(names) < 2:
-            raise ValueError(
-                f"classes has {len(names)} entry; a binary task is two classes, for example "
-                "background and thing, each with its raw value in label_map"
-            )
-        if len(names) > MAX_CLASSES:
-            raise ValueError(f"classes has {len(names)} entries; at most {MAX_CLASSES} fit")
         if len({isinstance(raw, str) for raw in self.label_map}) > 1:
             raise ValueError("label_map mixes values and colours; masks hold one or the other")
-        repeated = [name for name, count in Counter(names).items() if count > 1]
-        if repeated or IGNORE in names:
-            raise ValueError(f"class names must be unique and not '{IGNORE}', got {list(names)}")
         for raw, name in self.label_map.items():
             if name not in (*names, IGNORE):
                 raise ValueError(
@@ -158,6 +203,17 @@ class Card(Section):
         return len(self.classes)
 
 
+class _Draft(Card):
+    """A card that lacks its label map, and perhaps its classes."""
+
+    classes: tuple[ClassEntry, ...] = ()
+    label_map: Any = None
+
+    @model_validator(mode="after")
+    def _labels_fit_classes(self) -> _Draft:
+        return self  # there are none yet
+
+
 def load_card(
     path: str | Path, root: str | Path | None = None, overrides: Sequence[str] = ()
 ) -> Card:
@@ -170,7 +226,8 @@ def load_card(
         overrides: settings as `a.b=c`, as for an experiment; `root=DIR` is the same as `root`.
 
     Raises:
-        UserError: no such card, an unknown key, or labels that fit no class.
+        UserError: no such card, an unknown key, or labels that fit no class. Without a label map,
+            it tells what the masks hold, and proposes one.
     """
     path = Path(path)
     data, lines = read_yaml(path)
@@ -179,8 +236,26 @@ def load_card(
             root = override.removeprefix("root=")
         else:
             apply_override(override, data, lines)
-    card = validate(Card, data, lines, str(path))
-    return card.model_copy(update={"root": str(Path(root or path.parent / card.root).resolve())})
+    data = {key: value for key, value in data.items() if value or key not in LABELS}
+    is_complete = "label_map" in data
+    card = validate(Card if is_complete else _Draft, data, lines, str(path))
+    folder = Path(root or path.parent / card.root).resolve()
+    if not is_complete:
+        classes = {entry.name: entry.color for entry in card.classes}
+        text = propose_labels(folder, _mask_files(folder, card), classes, card.lossy_masks)
+        raise UserError(f"{path}: {text}")
+    return card.model_copy(update={"root": str(folder)})
+
+
+def _mask_files(root: Path, card: Card) -> list[Path]:
+    """List the masks in the folders of all splits, whether a list names them or not."""
+    files = {
+        root / split.masks / file
+        for split in card.splits.values()
+        for file in raster_files(root / split.masks)
+        if split.pairing_name(os.path.splitext(file)[0], "mask") is not None
+    }
+    return sorted(files)
 
 
 def split_of(card: Card, name: str) -> Split:

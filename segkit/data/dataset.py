@@ -15,7 +15,13 @@ from torch.utils.data import Dataset
 from segkit.config import Config
 from segkit.data.images import Pixels
 from segkit.data.reader import SampleReader
-from segkit.data.transforms import IMAGENET_MEAN, TransformSpec, apply_transforms, build_transforms
+from segkit.data.transforms import (
+    IMAGENET_MEAN,
+    TransformSpec,
+    apply_transforms,
+    build_transforms,
+    explain_failure,
+)
 from segkit.errors import UserError
 
 
@@ -73,12 +79,10 @@ class SegmentationDataset(Dataset[Sample]):
         """Transform an image `(H, W, C)` and its mask `(H, W)`."""
         try:
             return apply_transforms(self.transforms, image, mask, (self.seed, epoch, index))
-        except Exception as error:  # of any type, e.g. for a crop larger than the image
+        except Exception as error:  # of any type
             path = self.pairs[index % len(self.pairs)].image
-            raise UserError(
-                f"{path} is {image.shape[0]}x{image.shape[1]} (H x W) and does not go through "
-                f"{self.where}: {error}; mend them, e.g. a crop by pad_if_needed: true"
-            ) from error
+            text = explain_failure(error, image, path)
+            raise UserError(f"{self.where}: {text}") from error
 
 
 def build_dataset(

@@ -11,10 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.card import IGNORE, MAX_CLASSES, Card
-from segkit.data.raw_labels import as_color, as_number, as_yaml, pack, read_raw, unpack
+from segkit.data.card import Card
+from segkit.data.raw_labels import (
+    as_color,
+    as_number,
+    as_yaml,
+    colors_of,
+    holds_colors,
+    pack,
+    read_mask,
+    unpack,
+    values_of,
+)
 from segkit.errors import UserError
-from segkit.labels import IGNORE_INDEX
+from segkit.labels import IGNORE, IGNORE_INDEX, MAX_CLASSES
 
 UNKNOWN = MAX_CLASSES  # marks what the card does not name; never leaves this module
 
@@ -61,7 +71,12 @@ class LabelMap:
 
     def read(self, path: Path) -> NDArray[np.uint8]:
         """Read a mask file as class indices `(H, W)`, void as `IGNORE_INDEX`."""
-        return self.to_classes(read_raw(path, self.card), path)
+        raster = read_mask(path, self.card.lossy_masks)
+        if self.card.by_color:
+            return self.to_classes(colors_of(raster, path), path)
+        if holds_colors(raster):
+            raise UserError(self._colors_instead(raster.pixels[..., :3], path))
+        return self.to_classes(values_of(raster, path), path)
 
     def to_classes(self, raw: NDArray[np.integer], where: str | Path) -> NDArray[np.uint8]:
         """Turn raw labels into class indices `(H, W)`, void into `IGNORE_INDEX`.
@@ -151,4 +166,19 @@ class LabelMap:
             unknown,
             (classes.shape[0], classes.shape[1]),
             seen,
+        )
+
+    def _colors_instead(self, colors: NDArray[Any], path: Path) -> str:
+        """Explain that a mask holds colours where values were expected, and how to map them."""
+        if colors.dtype != np.uint8:
+            return f"{path}: has colours of {colors.dtype}; save masks with 8 bits a channel"
+        values, counts = np.unique(pack(colors), return_counts=True)
+        common = Counter(dict(zip(values.tolist(), counts.tolist(), strict=True))).most_common(8)
+        names = {int(pack(np.array(entry.color))): entry.name for entry in self.card.classes}
+        entries = {as_color(value): names.get(value, IGNORE) for value, _ in common}
+        more = ", ...}" if len(values) > len(common) else "}"
+        return (
+            f"{path}: is a colour mask of {len(values)} colours, but the card's label_map has "
+            f"values; give it the colours, e.g. label_map: {as_yaml(entries).removesuffix('}')}"
+            f"{more}"
         )

@@ -6,10 +6,10 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from segkit.data.card import Card, Split, split_of
-from segkit.data.raster import SUFFIXES
+from segkit.data.raster import SUFFIXES, raster_files
 from segkit.errors import UserError
 
 
@@ -72,8 +72,8 @@ def pair_files(card: Card, split: str) -> Pairs:
 def list_files(card: Card, split: str) -> Listing:
     """List the files of a split and pair them."""
     root, entry = Path(card.root), split_of(card, split)
-    images, double_images = _by_name(root, entry, entry.images, entry.image_suffix, "image")
-    masks, double_masks = _by_name(root, entry, entry.masks, entry.mask_suffix, "mask")
+    images, double_images = _by_name(root, entry, entry.images, "image")
+    masks, double_masks = _by_name(root, entry, entry.masks, "mask")
     doubles = double_images + double_masks
     names = sorted(images.keys() | masks.keys())
     if entry.list is not None:
@@ -109,40 +109,23 @@ def check_sizes(image: tuple[int, ...], mask: tuple[int, ...], pair: Pair) -> No
 
 
 def _by_name(
-    root: Path, split: Split, folder: str, name_suffix: str, kind: str
+    root: Path, split: Split, folder: str, kind: Literal["image", "mask"]
 ) -> tuple[dict[str, str], list[str]]:
     """Return the files of a folder by the name that pairs, and a sentence for each double."""
     top = root / folder
     if not top.is_dir():
         raise UserError(f"there is no folder {top}; mend the card or name --set data.root=DIR")
-    # in one folder for both, a file is what the longer of the suffixes that fit says
-    other = split.mask_suffix if kind == "image" else split.image_suffix
-    is_shared = split.images == split.masks and len(other) > len(name_suffix)
     found: dict[str, str] = {}
     doubles = []
-    for file in sorted(_walk(top)):
-        stem, suffix = os.path.splitext(file)
-        if suffix.lower() not in SUFFIXES or not stem.endswith(name_suffix):
+    for file in sorted(raster_files(top)):
+        name = split.pairing_name(os.path.splitext(file)[0], kind)
+        if name is None:
             continue
-        if is_shared and stem.endswith(other):
-            continue
-        name = stem[: len(stem) - len(name_suffix)]
         if name in found:
             doubles.append(f"{top / found[name]} and {file} share a name; keep one of them")
         else:
             found[name] = file
     return found, doubles
-
-
-def _walk(top: Path) -> Iterator[str]:
-    """Yield the paths of all files below a folder, relative to it, without hidden ones."""
-    for folder, folders, files in os.walk(top, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = os.path.relpath(folder, top)
-        prefix = "" if below == "." else below.replace(os.sep, "/") + "/"
-        for file in files:
-            if not file.startswith("."):
-                yield prefix + file
 
 
 def _read_list(path: Path, name_suffix: str) -> list[str]:

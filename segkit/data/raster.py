@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,17 @@ def read_raster(path: Path) -> Raster:
         if suffix == ".npy":
             return Raster(np.array(_load_npy(path)))
         return _read_tiff(path) if suffix in TIFF_SUFFIXES else _read_pillow(path)
+
+
+def raster_files(top: Path) -> Iterator[str]:
+    """Yield the paths of all image files below a folder, relative to it, without hidden ones."""
+    for folder, folders, files in os.walk(top, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = os.path.relpath(folder, top)
+        prefix = "" if below == "." else below.replace(os.sep, "/") + "/"
+        for file in files:
+            if not file.startswith(".") and file.lower().endswith(SUFFIXES):
+                yield prefix + file
 
 
 def raster_size(path: Path) -> tuple[int, int]:

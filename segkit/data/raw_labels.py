@@ -5,8 +5,6 @@ A raw label is one number: a value from 0 to 65535, or a colour packed into 24 b
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +12,19 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from segkit.data.card import IGNORE, Card
 from segkit.data.raster import Raster, read_raster
 from segkit.errors import UserError
 
 
-def read_raw(path: Path, card: Card) -> NDArray[np.integer]:
-    """Read a mask file as it is: values `(H, W)`, or RGB `(H, W, 3)` where the card maps colours.
-
-    Palette files give their indices, or their colours where the card maps colours.
-    """
+def read_mask(path: Path, lossy: bool) -> Raster:
+    """Read a mask file as it is; refuse a lossy format unless `lossy` allows it."""
     raster = read_raster(path)
-    if raster.lossy and not card.lossy_masks:
+    if raster.lossy and not lossy:
         raise UserError(
             f"{path}: is stored in a lossy format, which makes up labels at every border; save "
             "masks as PNG, or accept the nearest known label with lossy_masks: true in the card"
         )
-    return _colors(raster, path) if card.by_color else _values(raster, path, card)
+    return raster
 
 
 def pack(colors: NDArray[np.integer]) -> NDArray[np.uint32]:
@@ -54,7 +48,15 @@ def as_color(label: int) -> str:
     return " ".join(map(str, unpack(np.array(label)).tolist()))
 
 
-def _colors(raster: Raster, path: Path) -> NDArray[np.integer]:
+def holds_colors(raster: Raster) -> bool:
+    """Whether a mask file holds colours; grey saved as colours and palette indices are values."""
+    pixels = raster.pixels
+    colored = pixels.ndim == 3 and pixels.shape[2] >= 3
+    return colored and bool((pixels[..., :1] != pixels[..., 1:3]).any())
+
+
+def colors_of(raster: Raster, path: Path) -> NDArray[np.integer]:
+    """Return the colours of a mask file, RGB `(H, W, 3)`; of a palette, those of its indices."""
     pixels = raster.pixels if raster.palette is None else raster.palette[raster.pixels]
     if pixels.dtype != np.uint8:
         raise UserError(f"{path}: has {pixels.dtype} pixels, but the card's label_map has colours")
@@ -63,12 +65,9 @@ def _colors(raster: Raster, path: Path) -> NDArray[np.integer]:
     return pixels[..., :3]
 
 
-def _values(raster: Raster, path: Path, card: Card) -> NDArray[np.integer]:
-    values = raster.pixels
-    if values.ndim == 3:
-        if values.shape[2] >= 3 and (values[..., :1] != values[..., 1:3]).any():
-            raise UserError(_colors_instead(values[..., :3], path, card))
-        values = values[..., 0]  # grey saved as colours, or with alpha
+def values_of(raster: Raster, path: Path) -> NDArray[np.integer]:
+    """Return the values of a mask file that holds no colours, `(H, W)`."""
+    values = raster.pixels if raster.pixels.ndim == 2 else raster.pixels[..., 0]
     if values.dtype == np.bool_:
         return values.astype(np.uint8)
     if values.dtype.kind not in "iu":
@@ -81,24 +80,9 @@ def _values(raster: Raster, path: Path, card: Card) -> NDArray[np.integer]:
     return values
 
 
-def _colors_instead(colors: NDArray[Any], path: Path, card: Card) -> str:
-    """Explain that a mask holds colours where values were expected, and how to map them."""
-    if colors.dtype != np.uint8:
-        return f"{path}: has colours of {colors.dtype}; save masks with 8 bits a channel"
-    values, counts = np.unique(pack(colors), return_counts=True)
-    common = Counter(dict(zip(values.tolist(), counts.tolist(), strict=True))).most_common(8)
-    names = {int(pack(np.array(entry.color))): entry.name for entry in card.classes}
-    entries = {as_color(value): names.get(value, IGNORE) for value, _ in common}
-    more = ", ...}" if len(values) > len(common) else "}"
-    return (
-        f"{path}: is a colour mask of {len(values)} colours, but the card's label_map has values; "
-        f"give it the colours, e.g. label_map: {as_yaml(entries).removesuffix('}')}{more}"
-    )
-
-
-def as_yaml(entries: Mapping[Any, str]) -> str:
-    """Format a mapping as YAML on one line."""
+def as_yaml(entries: Any) -> str:
+    """Format a mapping or list as YAML on one line."""
     text: str = yaml.safe_dump(
-        dict(entries), default_flow_style=True, sort_keys=False, width=10**9, allow_unicode=True
+        entries, default_flow_style=True, sort_keys=False, width=10**9, allow_unicode=True
     )
     return text.strip()

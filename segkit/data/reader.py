@@ -70,6 +70,21 @@ class SampleReader:
         return read_image(self.pairs[index].image, self.channels, self.card.image_max)
 
 
+def warn_of_overlap(train: SampleReader, val: SampleReader) -> list[str]:
+    """Return a warning for the log if training and validation share images, else nothing."""
+    shared = {pair.image for pair in train.pairs} & {pair.image for pair in val.pairs}
+    if not shared:
+        return []
+    if train.split == val.split:
+        what = f"data.train_split and data.val_split are both '{train.split}'"
+    else:
+        what = f"{len(shared)} of the {len(val)} images of '{val.split}' are in '{train.split}' too"
+    return [
+        f"WARNING: {what}, so the validation judges images that were trained on and its scores "
+        "will be too high"
+    ]
+
+
 def ensure_data(card: Card) -> None:
     """Draw a built-in data set that does not exist yet; refuse a root that does not exist."""
     if card.builtin == "streets":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -75,8 +77,9 @@ def build_transforms(
     return albumentations.Compose(transforms, strict=True)
 
 
-def _build(spec: TransformSpec, color: Sequence[float] | float, where: str) -> Any:
-    if len(spec) != 1:
+def _build(spec: TransformSpec | str, color: Sequence[float] | float, where: str) -> Any:
+    spec = {spec: None} if isinstance(spec, str) else spec
+    if not isinstance(spec, Mapping) or len(spec) != 1:
         raise UserError(f"{where}: write one transform as 'Name: {{argument: value}}'")
     [(name, given)] = spec.items()
     if name in ELSEWHERE:
@@ -137,6 +140,24 @@ def apply_transforms(
     transforms.set_random_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
     out = transforms(image=image, mask=mask)
     return out["image"], out["mask"]
+
+
+def explain_failure(error: Exception, image: Pixels, path: Path) -> str:
+    """Say which transform failed at an image `(H, W, C)`, why, and what to do."""
+    frames = traceback.walk_tb(error.__traceback__)
+    receivers = [frame.f_locals.get("self") for frame, _ in frames]
+    failed = [each for each in receivers if isinstance(each, albumentations.BasicTransform)]
+    name = type(failed[-1]).__name__ if failed else "albumentations"
+    can_pad = bool(failed) and "pad_if_needed" in inspect.signature(type(failed[-1])).parameters
+    height, width, channels = image.shape
+    reason = " ".join(str(error).split()).rstrip(".")
+    if not isinstance(error, (ValueError, TypeError)):  # such as KeyError, whose text is a key
+        reason = f"{type(error).__name__}: {reason}"
+    return (
+        f"{name} cannot transform {path}, {height}x{width} (H x W) with {channels} channel"
+        f"{'s' * (channels != 1)}: {reason}; "
+        + ("pad smaller images by pad_if_needed: true" if can_pad else f"leave {name} out")
+    )
 
 
 # the albumentations that people train with and that end in a given size

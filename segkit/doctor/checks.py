@@ -8,13 +8,14 @@ from itertools import chain
 
 import numpy as np
 
-from segkit.data.card import IGNORE, Card
+from segkit.data.card import Card
 from segkit.data.label_map import LabelMap
 from segkit.data.pairs import explain_unpaired
 from segkit.doctor.finding import Finding, Severity
 from segkit.doctor.leaks import duplicates, leaks
 from segkit.doctor.scan import SplitFacts
 from segkit.doctor.shift import NOTABLE, estimate_shift
+from segkit.labels import IGNORE
 
 RARE = 0.001  # share of the valid pixels below which a class is called rare
 MUCH_VOID = 0.5  # share of a split's pixels

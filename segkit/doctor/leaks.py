@@ -63,10 +63,11 @@ def _leaks(a: SplitFacts, b: SplitFacts) -> Iterator[Finding]:
     for scene in continued_scenes(names_a, prints_a, names_b, prints_b):
         image_a = pairs_a[names_a.index(scene.name_a)].image
         image_b = pairs_b[names_b.index(scene.name_b)].image
+        video = f"the video '{scene.prefix}'" if scene.prefix else "one video (names are numbers)"
         text = (
             f"{b.name} continues a scene of {a.name}: {scene.count_b} of {len(b.facts)} frames of "
-            f"{b.name} and {scene.count_a} of {len(a.facts)} of {a.name} are of the video "
-            f"'{scene.prefix}', the nearest {scene.gap} apart ({scene.name_a} and {scene.name_b}); "
+            f"{b.name} and {scene.count_a} of {len(a.facts)} of {a.name} are of {video}, "
+            f"the nearest {scene.gap} apart ({scene.name_a} and {scene.name_b}); "
             f"neighbours across the border look alike (median distance {scene.border:.2f}, frames "
             f"far apart {scene.unrelated:.2f}); a score on {b.name} says little about unseen places"
         )

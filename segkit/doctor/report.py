@@ -119,9 +119,10 @@ def tables(report: Report) -> Iterator[Table]:
         table.add_column("class")
         for column in ("share of pixels %", "images", "median-frequency weight"):
             table.add_column(column, justify="right")
-        for entry in split.classes:
+        table.add_column("colour")
+        for entry, color in zip(split.classes, report.card.colors, strict=True):
             row = (f"{100 * entry.share:.2f}", str(entry.images), f"{entry.weight:.4f}")
-            table.add_row(escape(entry.name), *row)
+            table.add_row(escape(entry.name), *row, " ".join(map(str, color)))
         table.caption = (
             f"void {split.void:.1%}; channel means {numbers(split.mean)}, "
             f"deviations {numbers(split.std)}"

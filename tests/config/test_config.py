@@ -256,7 +256,7 @@ def test_a_config_is_frozen(section, minimal):
         ("nesterov: true", "nesterov: maybe", ["train.optimizer.nesterov is 'maybe'", "boolean"]),
         ("batch_size: 4", "batch_size:", ["data.batch_size is None", "valid integer"]),
         ("[0.5, 0.4, 0.3]", "[0.5, dark]", ["data.mean.1 is 'dark'", "valid number"]),
-        ("[0.5, 0.4, 0.3]", "0.5", ["data.mean is 0.5", "valid tuple"]),
+        ("[0.5, 0.4, 0.3]", "0.5", ["data.mean is 0.5", "must be a list"]),
         ("name: unet", "name: unett", ["model.decoder.name is 'unett'", "mean 'unet'?", "fcn"]),
         ("name: sgd", "name: sdg", ["train.optimizer.name is 'sdg'", "mean 'sgd'?", "adamw"]),
         (
@@ -266,8 +266,8 @@ def test_a_config_is_frozen(section, minimal):
         ),
         ("upsample: transposed", "upsample: max_unpool", ["is 'max_unpool'", "Known: nearest"]),
         ("[8, 16, 32, 64]", "[8, wide]", ["model.decoder.widths.1 is 'wide'", "valid integer"]),
-        ("- ToGray:", "- ToGray: 3", ["data.train_transforms.2.ToGray is 3", "dictionary"]),
-        ("- ToGray:", "- 3", ["data.train_transforms.2 is 3", "dictionary"]),
+        ("- ToGray:", "- ToGray: 3", ["data.train_transforms.2.ToGray is 3", "a mapping"]),
+        ("- ToGray:", "- 3", ["data.train_transforms.2 is 3", "{Name: {argument: value}}"]),
     ],
 )
 def test_an_unfit_value_is_told_with_its_line_and_what_would_fit(old, new, parts, experiment):
@@ -277,6 +277,15 @@ def test_an_unfit_value_is_told_with_its_line_and_what_would_fit(old, new, parts
     assert len(message.splitlines()) == 1
     for part in parts:
         assert part in message
+
+
+def test_a_transform_may_be_its_name_alone(experiment):
+    text = EXPERIMENT.replace("- ToGray:", "- ToGray").replace(
+        "eval_transforms: []", "eval_transforms: [NoOp]"
+    )
+    config = load_config(write(experiment.parent, text))
+    assert config.data.train_transforms[2] == {"ToGray": None}
+    assert config.data.eval_transforms == ({"NoOp": None},)
 
 
 def test_an_encoder_of_an_unknown_name(experiment):

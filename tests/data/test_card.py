@@ -37,8 +37,11 @@ def test_shipped_cards_load(path):
     written = yaml.safe_load(path.read_text())
     card = load_card(path)
     assert card.name == written["name"] == path.stem
-    assert card.class_names == tuple(entry["name"] for entry in written["classes"])
-    assert card.colors == tuple(tuple(entry["color"]) for entry in written["classes"])
+    if path.stem == "folder_template":
+        assert card.class_names == tuple(written["classes"])
+    else:
+        assert card.class_names == tuple(entry["name"] for entry in written["classes"])
+        assert card.colors == tuple(tuple(entry["color"]) for entry in written["classes"])
     assert card.num_classes == len(written["classes"])
     if card.by_color or card.name != "ade20k":  # two classes share their official colour there
         assert len(set(card.colors)) == card.num_classes
@@ -59,7 +62,16 @@ MISTAKES = {
         {"splits": {"train": {"images": "i", "mask": "m", "masks": "m"}}},
         ["splits.train.mask", "'masks'"],
     ),
-    "no label map": ({"label_map": None}, ["label_map is missing"]),
+    "no label map": ({"label_map": None}, ["label_map is missing", "no masks below"]),
+    "classes as a mapping": ({"classes": {"ground": [0, 0, 0]}}, ["classes is", "must be a list"]),
+    "a class that is a number": (
+        {"classes": ["ground", 3]},
+        ["classes.1 is 3: write a class as its name, or as {name: road, color: [128, 64, 128]}"],
+    ),
+    "a split that is a word": (
+        {"splits": {"train": "images"}},
+        ["splits.train is 'images': it must be a mapping with keys of images, masks, list"],
+    ),
     "one class": (
         {"classes": [{"name": "thing", "color": [255, 0, 0]}], "label_map": {1: "thing"}},
         ["1 entry", "two classes", "background"],

@@ -102,20 +102,48 @@ def test_reading_a_sample_finds_the_same_problems(tiny_set):
         dataset[1]
 
 
+CROP = {"RandomCrop": {"height": 64, "width": 64}}
+
+
 @pytest.mark.parametrize(
-    ("chain", "reason"),
+    ("chain", "name", "reason", "remedy"),
     [
-        ([{"RandomCrop": {"height": 64, "width": 64}}], "(64, 64) vs (40, 48)"),
-        ([{"BBoxSafeRandomCrop": {"p": 1.0}}], "bboxes"),
+        ([CROP], "RandomCrop", "(64, 64) vs (40, 48)", "pad_if_needed: true"),
+        ([{"BBoxSafeRandomCrop": {"p": 1.0}}], "BBoxSafeRandomCrop", "'bboxes'", "leave "),
+        (
+            [{"NoOp": None}, {"OneOf": {"transforms": [CROP], "p": 1.0}}],
+            "RandomCrop",
+            "(64, 64) vs (40, 48)",
+            "pad_if_needed: true",
+        ),
     ],
-    ids=["crop larger than the image", "needs boxes"],
+    ids=["crop larger than the image", "needs boxes", "nested"],
 )
-def test_a_transform_that_an_image_cannot_go_through_names_both(tiny_set, chain, reason):
+def test_a_transform_that_an_image_cannot_go_through_names_both(
+    tiny_set, chain, name, reason, remedy
+):
     dataset = open_split(tiny_set, "train", chain, where="data.train_transforms")
     with pytest.raises(UserError) as error:
         dataset[0]
-    for part in ("train_0.png is 40x48", "data.train_transforms", reason, "pad_if_needed: true"):
-        assert part in str(error.value)
+    text = str(error.value)
+    assert text.startswith(f"data.train_transforms: {name} cannot transform ")
+    for part in ("train_0.png, 40x48 (H x W) with 3 channels: ", reason, remedy):
+        assert part in text
+
+
+@pytest.mark.parametrize("name", ["ColorJitter", "HueSaturationValue", "RGBShift", "RandomFog"])
+def test_a_transform_of_colours_on_six_channels_is_no_crop_that_fails(tiny_set, name):
+    for file in (tiny_set.root / "train/images").iterdir():
+        file.unlink()
+        np.save(file.with_suffix(".npy"), np.zeros((40, 48, 6), np.uint8))
+    reader = SampleReader(load_card(tiny_set.card), "train", channels=6)
+    chain = [{"HorizontalFlip": None}, {name: {"p": 1.0}}]
+    dataset = SegmentationDataset(reader, chain, mean=[0.5] * 6, where="data.train_transforms")
+    with pytest.raises(UserError, match=f"{name} cannot transform .*npy.* 6 channels") as error:
+        dataset[0]
+    assert str(error.value).endswith(f"leave {name} out")
+    assert "crop" not in str(error.value)
+    assert "pad_if_needed" not in str(error.value)
 
 
 def test_the_exif_rotation_counts_in_the_size_check(tiny_set):

@@ -397,6 +397,7 @@ MISTAKES = {
     "bad value": ([{"RandomCrop": {"height": -1, "width": 8}}], ["[0]: RandomCrop", "height"]),
     "missing value": ([{"RandomCrop": {"height": 8}}], ["[0]: RandomCrop", "width", "required"]),
     "two in one": ([{"NoOp": None, "Rotate": None}], ["[0]", "'Name: {argument: value}'"]),
+    "no transform": ([{"OneOf": {"transforms": [3]}}], ["OneOf[0]", "'Name: {argument: value}'"]),
     "none in one": ([{}], ["[0]", "'Name: {argument: value}'"]),
     "Normalize": ([{"Normalize": None}], ["[0]", "Normalize", "data.mean and data.std", "take it"]),
     "ToTensorV2": ([{"ToTensorV2": None}], ["[0]", "ToTensorV2", "segkit itself"]),
@@ -454,6 +455,11 @@ def test_compositions_nest(name):
     _, alone = apply_transforms(build(inner[0]), image, mask, (0, 0, 0))
     assert np.array_equal(labels, alone)
     assert 255 in labels
+
+
+def test_a_transform_in_a_composition_may_be_its_name_alone():
+    (one_of,) = build({"OneOf": {"transforms": ["HorizontalFlip", {"Rotate": None}]}}).transforms
+    assert [type(each).__name__ for each in one_of.transforms] == ["HorizontalFlip", "Rotate"]
 
 
 # Normalisation

@@ -197,7 +197,7 @@ def moved_masks(town):
     town.change_masks("test", lambda mask: np.roll(mask, (-1, 3), (0, 1)))
 
 
-def video(town):
+def video(town, prefix="drive_"):
     """Frames of a camera that pans over noise, 40 in one split and 20 in the next."""
     rng = np.random.default_rng(0)
     land = 128 + 400 * cv2.GaussianBlur(rng.standard_normal((60, 300)), (0, 0), 5)
@@ -208,8 +208,8 @@ def video(town):
             (town.root / split / kind).mkdir(parents=True)
         for frame in frames:
             view = land[:, 3 * frame : 3 * frame + 80].clip(0, 255).astype(np.uint8)
-            Image.fromarray(view).save(town.file(split, "images", f"drive_{frame:03}"))
-            town.write_mask(split, f"drive_{frame:03}", mask)
+            Image.fromarray(view).save(town.file(split, "images", f"{prefix}{frame:03}"))
+            town.write_mask(split, f"{prefix}{frame:03}", mask)
 
 
 def missing_folder(town):
@@ -299,6 +299,13 @@ def key(finding):
 
 def says(finding, parts):
     return all(part in told(finding) or re.search(part, told(finding)) for part in parts)
+
+
+def test_a_video_whose_frames_are_named_by_numbers_has_no_empty_name(town):
+    video(town, prefix="")
+    (found,) = examine(town)
+    assert "40 of 40 of clip are of one video (names are numbers), the nearest 3" in found.text
+    assert "''" not in found.text
 
 
 @pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__)

@@ -172,6 +172,26 @@ def test_a_value_the_card_does_not_name_stops_before_the_first_step(
     assert train(config) == 0
 
 
+@pytest.mark.parametrize("classes", ["classes: [background, thing]\n", ""])
+def test_a_first_card_needs_no_map_nor_colours(
+    classes, leaves, check, train, browse, tiny_config, capsys
+):
+    card = leaves(black_and_white_png, "")
+    start = CARD[: CARD.index("classes:")] + classes
+    card.write_text(start)
+    config = tiny_config({**CHOICES, "data.card": str(card)})
+    for tool, source in ((check, card), (check, config), (train, config), (browse, config)):
+        assert tool(source) == 2
+        err = capsys.readouterr().err
+        assert err.startswith(f"error: {card}: ")
+        assert "label_map: {0: background, 255: thing}\n" in err
+    pasted = re.findall(r"^(?:classes|label_map): .*$", err, re.MULTILINE)
+    card.write_text("\n".join([start, *pasted]))
+    assert check(card) == 0
+    assert "230 159 0" in capsys.readouterr().out  # the colour that the second class was given
+    assert train(config) == 0
+
+
 def test_four_channels_are_normalised_by_their_own_statistics(leaves, use, tmp_path, capsys):
     def four(path, image):
         tifffile.imwrite(path.with_suffix(".tif"), image, photometric="rgb", extrasamples=[0])
