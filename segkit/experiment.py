@@ -21,7 +21,7 @@ from segkit.checkpoint import borrow_weights, find_checkpoint, resolved_settings
 from segkit.config import Config, TrainConfig
 from segkit.config.load import validate
 from segkit.data.card import Card, load_card
-from segkit.data.dataset import as_sample, build_dataset
+from segkit.data.dataset import SegmentationDataset, as_sample, build_dataset
 from segkit.data.loader import EpochBatches, Loader
 from segkit.data.reader import SampleReader, warn_of_overlap
 from segkit.data.statistics import Statistics, compute_statistics, count_classes
@@ -131,10 +131,11 @@ class Experiment:
         hardware = hardware or choose_hardware("auto", config.precision)
         card = load_card(config.data.card, config.data.root)
         train, val, statistics = _read_data(config, card, processes)
-        train_set: Dataset[Any] = build_dataset(config, train, True, statistics.mean)
+        augmented = build_dataset(config, train, True, statistics.mean)
+        train_set: Dataset[Any] = augmented
         val_set: Dataset[Any] = build_dataset(config, val, False, statistics.mean)
         if overfit:
-            train_set, val_set = _fixed_samples(train_set, overfit, config.data.batch_size)
+            train_set, val_set = _fixed_samples(augmented, overfit, config.data.batch_size)
         torch.manual_seed(config.seed)
         model = build_model(config.model, card.num_classes, load_weights)
         notes = [] if overfit else warn_of_overlap(train, val)
@@ -245,11 +246,11 @@ def build_loss(options: Mapping[str, Any], class_weights: Sequence[float] | None
 
 
 def _fixed_samples(
-    dataset: Dataset[Any], count: int, batch_size: int
+    dataset: SegmentationDataset, count: int, batch_size: int
 ) -> tuple[Dataset[Any], Dataset[Any]]:
     """Return the first samples of a dataset to learn by heart, an epoch's worth and once each."""
-    if count > len(dataset):  # type: ignore[arg-type]
-        raise UserError(f"'train' has {len(dataset)} images, not {count}")  # type: ignore[arg-type]
+    if count > len(dataset):
+        raise UserError(f"'{dataset.split}' has {len(dataset)} images, not {count}")
     repeats = -(-OVERFIT_STEPS * batch_size // count)
     return Subset(dataset, [*range(count)] * repeats), Subset(dataset, range(count))
 
