@@ -19,6 +19,7 @@ from segkit.comparison.export import (
 from segkit.comparison.results import Compared, differences
 from segkit.drawing.costs import draw_costs
 from segkit.drawing.pages import render
+from segkit.evaluation.intervals import MIN_BLOCKS
 from segkit.files import write_file
 from segkit.hardware import Hardware
 
@@ -44,12 +45,15 @@ def make_report(
     split = split or first.config.data.val_split
     counts = sorted({len(result.runs) for result in results})
     runs = f"{' or '.join(map(str, counts))} run{'s' if counts[-1] > 1 else ''}"
-    note = (
-        f"{first.card.name} {split}, {results[0].runs[0].images} images; {runs} of each model (± "
-        "is the standard deviation over them); differences with 95 % intervals by paired bootstrap "
-        f"over images and runs; steps of batch {first.config.data.batch_size} on {hardware}, taken "
-        "in turns."
-    )
+    run = results[0].runs[0]
+    notes = [
+        f"{first.card.name} {split}, {run.images} images; {runs} of each model (± is the standard "
+        f"deviation over them); steps of batch {first.config.data.batch_size} on {hardware}, taken "
+        "in turns.",
+        "Differences come with 95 % intervals by paired bootstrap over images and runs. Fewer than "
+        f"{MIN_BLOCKS} independent images or blocks of consecutive images are too few to tell; "
+        f"here are {run.drawn}.",
+    ]
     found = {name: differences(results, name) for name in compared(results)}
     tables = {
         "What it costs and brings": main_table(results),
@@ -57,7 +61,7 @@ def make_report(
         "IoU of each class": class_table(results),
     }
     warnings = [f"WARNING: {line}" for line in other_differences(contestants)]
-    return Report(f"Comparison on {first.card.name} {split}", [note, *warnings], tables)
+    return Report(f"Comparison on {first.card.name} {split}", [*notes, *warnings], tables)
 
 
 def compared(results: Sequence[Compared]) -> dict[str, str]:

@@ -29,7 +29,7 @@ def as_json(evaluation: Evaluation, results: Results, **origin: str) -> dict[str
                 name: {"value": each.value, "interval": each.interval}
                 for name, each in results.headlines.items()
             },
-            "intervals": {"level": 0.95, "block": results.block},
+            "intervals": {"level": 0.95, "block": results.block, "blocks": results.blocks},
             "boundary_f1": results.boundary_f1,
             "boundary_iou": results.boundary_iou,
             "trimap_miou": results.trimap,

@@ -52,7 +52,7 @@ class Headline(NamedTuple):
 
     Args:
         value: share of one, nan where there is nothing to score.
-        interval: of 95 %; None for too few images.
+        interval: of 95 %; None for too few blocks of images.
         samples: the score of each bootstrap sample; those of two models on the same images are
             paired.
     """
@@ -71,6 +71,7 @@ class Results:
         foreground: of two classes, the one that the foreground IoU is of; None for more classes.
         images: number of images evaluated.
         block: images drawn together for the intervals.
+        blocks: independent ones among the images.
         scores: of the whole split.
         headlines: by the keys of `HEADLINES`, in that order; the foreground for two classes alone.
         boundary_f1: per class.
@@ -89,6 +90,7 @@ class Results:
     foreground: str | None
     images: int
     block: int
+    blocks: int
     scores: Scores
     headlines: Mapping[str, Headline]
     boundary_f1: Shares
@@ -106,6 +108,14 @@ class Results:
         """Return what a headline is called; that of the foreground says which class it is of."""
         which = f" ({self.foreground})" if headline == "foreground_iou" else ""
         return HEADLINES[headline] + which
+
+    @property
+    def drawn(self) -> str:
+        """What the intervals are drawn from, in words."""
+        many = "s" * (self.blocks != 1)
+        if self.block == 1:
+            return f"{self.blocks} image{many}"
+        return f"{self.blocks} block{many} of {self.block} consecutive images"
 
     @property
     def warnings(self) -> list[str]:
@@ -167,6 +177,7 @@ def summarize_evaluation(
         foreground=foreground,
         images=len(evaluation.names),
         block=resampling.block,
+        blocks=resampling.blocks,
         scores=evaluation.scores,
         headlines=_headlines(evaluation.scores, each, f1, bands, index, resampling),
         boundary_f1=class_boundary_f1(f1),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from rich import box
 from rich.table import Table
 
+from segkit.evaluation.intervals import MIN_BLOCKS
 from segkit.evaluation.results import Results
 from segkit.evaluation.scores import percent, with_interval
 
@@ -60,10 +61,10 @@ def headlines(results: Results) -> list[str]:
 
 def interval_note(results: Results) -> str:
     """Return what the intervals are, or why there are none."""
-    if results.headlines["pixel_accuracy"].interval is None:
-        return f"too few images ({results.images}) for intervals"
-    blocks = "images" if results.block == 1 else f"blocks of {results.block} consecutive images"
-    return f"[...]: 95 % intervals by bootstrap over {blocks}"
+    if results.blocks < MIN_BLOCKS:
+        return f"no intervals: {results.drawn}, and fewer than {MIN_BLOCKS} are too few"
+    independent = ", taken as independent" if results.block == 1 else ""
+    return f"[...]: 95 % intervals by bootstrap over {results.drawn}{independent}"
 
 
 def convention_table(results: Results) -> Table:

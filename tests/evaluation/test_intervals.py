@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from segkit.evaluation.intervals import Resampling, group_sequences, resample
+from segkit.evaluation.intervals import MIN_BLOCKS, Resampling, group_sequences, resample
 
 NAMES = [f"a_{i:03}" for i in range(7)] + [f"b_{i:03}" for i in range(5)]
 
@@ -62,20 +62,40 @@ def interval_of_mean(values, block=1):
 
 
 def test_too_few_images_have_no_interval():
-    assert interval_of_mean([0.5]) is None
-    assert interval_of_mean([1.0] * 12, block=7) is None
-    assert interval_of_mean([1.0] * 12, block=6) == (1, 1)
+    assert interval_of_mean([0.5] * 9) is None
+    assert interval_of_mean([0.5] * 10) == (0.5, 0.5)
+    assert interval_of_mean([0.5] * 12, block=2) is None
+
+
+def test_blocks_are_counted_that_do_not_overlap():
+    assert resample(NAMES).blocks == 12
+    assert resample(NAMES, block=4).blocks == 3
+    assert resample(NAMES, "^(.)_").blocks == 2  # both shorter than a block
+    assert resample(NAMES, "^(.)_", block=2).blocks == 3 + 2
 
 
 def test_images_without_a_value_are_left_out():
-    assert interval_of_mean([0.25, np.nan] * 6) == (0.25, 0.25)
+    assert interval_of_mean([0.25, np.nan] * 6) == (0.25, 0.25)  # of 12 images
     assert np.isnan(interval_of_mean([np.nan] * 12)).all()
 
 
 def test_sums_of_counts_are_drawn_before_the_statistic():
     counts = np.array([[1, 2], [30, 40], [5, 10]])
-    drawn = Resampling(np.array([[3.0, 0, 0], [1, 1, 1], [0, 0, 3]]), 1)
+    drawn = Resampling(np.array([[3.0, 0, 0], [1, 1, 1], [0, 0, 3]]), block=1, blocks=3)
     assert drawn.of_sums(counts, lambda sums: sums).tolist() == [[3, 6], [36, 52], [15, 30]]
+
+
+def coverage_of_mean(images, trials=2000):
+    """How often the interval of the mean of normal values holds the true mean."""
+    drawn = resample([f"{i:04}" for i in range(images)]).draws / images
+    values = np.random.default_rng(0).normal(size=(images, trials))
+    low, high = np.percentile(drawn @ values, [2.5, 97.5], axis=0)
+    return ((low <= 0) & (high >= 0)).mean()
+
+
+def test_the_fewest_blocks_hold_the_truth_90_percent_of_the_time():
+    assert coverage_of_mean(MIN_BLOCKS) == pytest.approx(0.9, abs=0.02)
+    assert coverage_of_mean(MIN_BLOCKS // 2) < 0.86
 
 
 def coverage(block, memory, images=80, trials=300):
@@ -102,4 +122,4 @@ def test_95_percent_of_the_intervals_hold_the_truth():
 
 def test_frames_of_a_video_need_blocks():
     assert coverage(block=1, memory=0.8) < 0.65
-    assert coverage(block=10, memory=0.8) > 0.8
+    assert coverage(block=10, memory=0.8, images=160) > 0.8

@@ -78,16 +78,23 @@ def test_headlines_give_the_scores_and_the_baseline():
         "mean accuracy 91.7 %\n",
         "frequency-weighted IoU 82.0 %\n",
         "'road' everywhere: pixel accuracy 60.0 %, mIoU 30.0 %",
-        "too few images (1) for intervals",
+        "no intervals: 1 image, and fewer than 10 are too few",
     ):
         assert part in text
     assert "WARNING" not in text
 
 
 def test_equal_images_have_an_interval_without_width():
-    text = lines_of([[40, 0, 0], [10, 50, 0], [0, 0, 0]], images=3)
+    matrix = [[40, 0, 0], [10, 50, 0], [0, 0, 0]]
+    text = lines_of(matrix, images=10)
     assert "mIoU 81.7 % [81.7, 81.7] (2 of 3 classes present)" in text
-    assert "95 % intervals by bootstrap over images" in text
+    assert "95 % intervals by bootstrap over 10 images, taken as independent" in text
+    in_blocks = lines_of(matrix, images=20, block=2)
+    assert "95 % intervals by bootstrap over 10 blocks of 2 consecutive images" in in_blocks
+    assert "independent" not in in_blocks
+    few = lines_of(matrix, images=20, block=3)
+    assert "no intervals: 6 blocks of 3 consecutive images, and fewer than 10 are too few" in few
+    assert "%[" not in few.replace(" ", "")
 
 
 def test_of_two_classes_the_foreground_comes_first_by_its_name():

@@ -38,8 +38,13 @@ def test_a_report_is_written_and_written_over(evaluate, trained, tmp_path, capsy
     assert "<html" in (out / "report.html").read_text()
 
 
-def test_every_headline_has_an_interval(evaluate, trained, tmp_path, capsys):
+def test_every_headline_has_an_interval(evaluate, trained, tiny_set, tmp_path, capsys):
+    for kind in ("images", "masks"):
+        folder = tiny_set.root / "val" / kind
+        for number in range(3, 10):
+            shutil.copy(folder / f"val_{number % 3}.png", folder / f"val_{number}.png")
     found = figures(evaluate, trained, tmp_path)
+    assert found["intervals"] == {"level": 0.95, "block": 1, "blocks": 10}
     out = capsys.readouterr().out
     for name in ("miou", "pixel_accuracy", "boundary_f1", "boundary_iou"):
         value, (low, high) = found["headlines"][name].values()
@@ -49,7 +54,7 @@ def test_every_headline_has_an_interval(evaluate, trained, tmp_path, capsys):
 
 def test_blocks_are_the_users_choice(evaluate, trained, tmp_path, capsys):
     assert figures(evaluate, trained, tmp_path, "--block", "2")["intervals"]["block"] == 2
-    assert "too few images (3) for intervals" in capsys.readouterr().out
+    assert "no intervals: 1 block of 2 consecutive images, and" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2"):
         evaluate(trained, "--block", "0")
     assert "--block: '0' is no number from 1 upwards" in capsys.readouterr().err

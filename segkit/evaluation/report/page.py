@@ -15,7 +15,7 @@ from segkit.errors import UserError
 from segkit.evaluation.boundary import BOUNDARY_IOU_WIDTH, BOUNDARY_TOLERANCE
 from segkit.evaluation.evaluate import Evaluation
 from segkit.evaluation.export import class_csv, image_csv
-from segkit.evaluation.intervals import SAMPLES
+from segkit.evaluation.intervals import MIN_BLOCKS, SAMPLES
 from segkit.evaluation.report import gallery, plots
 from segkit.evaluation.report.confusion import confusion_of
 from segkit.evaluation.results import HEADLINES, Results
@@ -77,6 +77,7 @@ def as_html(evaluation: Evaluation, results: Results, target: EvaluationTarget) 
         best=best,
         error_color=ERROR_COLOR,
         samples=SAMPLES,
+        min_blocks=MIN_BLOCKS,
         tolerance=BOUNDARY_TOLERANCE,
         band=BOUNDARY_IOU_WIDTH,
         config=dump_config(target.config),
