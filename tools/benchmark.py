@@ -70,7 +70,7 @@ def show_data(experiment: Experiment) -> None:
         ("training step alone", speed.step),
         ("training", speed.training),
     ):
-        table.add_row(what, f"{rate:.1f}")
+        table.add_row(what, _rate(rate))
     CONSOLE.print(table)
     keeps_up = "keeps up with" if speed.loader > speed.step else "is slower than"
     CONSOLE.print(
@@ -92,7 +92,7 @@ def show_train(experiment: Experiment, peer: str | None) -> None:
         table.add_row(
             speed.name,
             f"{speed.seconds:.3f}",
-            f"{speed.images:.1f}",
+            _rate(speed.images),
             f"{speed.gflop:.0f}",
             f"{speed.gflop / speed.seconds:.0f}",
             f"{speed.share:.0%}",
@@ -104,4 +104,8 @@ def show_train(experiment: Experiment, peer: str | None) -> None:
 
 
 if __name__ == "__main__":
+def _rate(rate: float) -> str:
+    return f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
+
+
     sys.exit(main())

@@ -65,6 +65,7 @@ def predict(arguments: argparse.Namespace) -> int:
     from segkit.inference.inputs import find_sources
     from segkit.inference.job import PredictionJob
     from segkit.inference.outputs import Outputs, check_outputs
+    from segkit.units import speed
 
     outputs = Outputs(arguments.overlay, arguments.color, arguments.probabilities)
     sources = find_sources(arguments.inputs, arguments.out)
@@ -92,12 +93,9 @@ def predict(arguments: argparse.Namespace) -> int:
     with bar:
         job.run(sources)
     seconds = time.perf_counter() - start
-    rate = job.done / seconds
-    console.print(
-        f"{job.done} image{'s' * (job.done != 1)} in {seconds:.1f} s, "
-        f"{rate:.{1 if rate >= 0.1 else 4}f} images/s: {arguments.out}",
-        markup=False,
-    )
+    rate = f", {speed(job.done / seconds)}" if job.done else ""
+    images = f"{job.done} image{'s' * (job.done != 1)}"
+    console.print(f"{images} in {seconds:.1f} s{rate}: {arguments.out}", markup=False)
     if job.skipped:
         print(f"{job.skipped} of {len(sources)} files skipped", file=sys.stderr)
     return 1 if job.skipped else 0

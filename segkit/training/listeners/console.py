@@ -16,6 +16,7 @@ from segkit.evaluation.scores import percent
 from segkit.optim import learning_rate
 from segkit.training.listeners.base import Listener, Run
 from segkit.training.progress import Row
+from segkit.units import clock, speed
 
 PLAIN_EVERY_S = 20  # between two progress lines where there is no terminal
 MUCH_WAITING = 0.3  # share of an epoch's time; beyond it, the log has a hint
@@ -160,15 +161,14 @@ def _step_note(trainer: Run, loss: float) -> str:
     steps_left = epochs_left * sampler.steps - progress.step
     return (
         f"loss {loss:.3f}  lr {learning_rate(trainer.state.optimizer):.2e}  "
-        f"{sampler.step_size / seconds_per_step:.1f} images/s  "
+        f"{speed(sampler.step_size / seconds_per_step)}  "
         f"{clock(steps_left * seconds_per_step)} left"
     )
 
 
 def _epoch_line(row: Row, scores: Scores | None, names: tuple[str, ...], epochs: int) -> str:
     line = (
-        f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.3f}  "
-        f"{row['images_per_second']:.1f} images/s"
+        f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.3f}  {speed(row['images_per_second'])}"
     )
     if scores is None:
         return line
@@ -178,14 +178,3 @@ def _epoch_line(row: Row, scores: Scores | None, names: tuple[str, ...], epochs:
         f"mean accuracy {percent(scores.mean_accuracy)} %  {scores.miou_line()}\n"
         f"    IoU: {per_class}"
     )
-
-
-def clock(seconds: float) -> str:
-    """Write a time span.
-
-    >>> clock(75), clock(7384)
-    ('1:15', '2:03:04')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
