@@ -36,7 +36,12 @@ def positive(text: str) -> int:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Let the user choose where to compute."""
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda", "mps"],
+        default="auto",
+        help="auto: CUDA if there is a device, else the CPU; mps: Apple's GPU",
+    )
 
 
 def add_overrides(parser: argparse.ArgumentParser, description: str) -> None:

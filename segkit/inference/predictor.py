@@ -97,7 +97,7 @@ class Predictor:
 
         Args:
             path: of a checkpoint, or of a run folder for its best one.
-            device: auto takes CUDA where there is one.
+            device: auto takes CUDA where there is one, see `choose_hardware`.
             options: `tiles`, `flip` and `scales`, see the class.
 
         Raises:
