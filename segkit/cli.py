@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -110,6 +112,12 @@ def run_tool(
     except (UserError, KeyboardInterrupt) as error:
         if arguments.debug:
             raise
-        is_mistake = isinstance(error, UserError)
-        print(f"error: {error}" if is_mistake else "interrupted", file=sys.stderr)
-        return 2 if is_mistake else 130
+        is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of torchrun's processes here
+        if isinstance(error, UserError):
+            if error.is_common and not is_first:
+                time.sleep(30)  # the first one tells it and ends, and then torchrun ends this one
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        if is_first:
+            print("interrupted", file=sys.stderr)
+        return 130
