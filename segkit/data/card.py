@@ -47,7 +47,7 @@ class Split(Section):
 
     images: str
     masks: str
-    list: str | None = None  # a text file with one name a line; null: every file of the folders
+    list: str | None = None  # a text file below the root, one name a line; null: all files
     image_suffix: str = ""  # what an image's name has behind the part that pairs, e.g. _leftImg8bit
     mask_suffix: str = ""  # the same of masks, e.g. _gtFine_labelIds
 

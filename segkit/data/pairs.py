@@ -149,7 +149,11 @@ def _read_list(path: Path, name_suffix: str) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the list {path} cannot be read: {error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"the list {path} cannot be read: {why}; its path in the card is relative to the "
+            "folder of the data"
+        ) from error
     names = []
     for name in filter(None, map(str.strip, lines)):
         stem, suffix = os.path.splitext(name)

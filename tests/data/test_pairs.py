@@ -205,7 +205,9 @@ def test_a_list_that_cannot_be_read_is_named(tmp_path, content):
     lay_out(tmp_path, ["a.png"], ["a.png"])
     if content is not None:
         (tmp_path / "train.txt").write_bytes(content)
-    with pytest.raises(UserError, match=r"list .*train\.txt cannot be read"):
+    with pytest.raises(
+        UserError, match=r"train\.txt cannot be read: .*; its path in the card is relative"
+    ):
         pair_files(make_card(tmp_path, list="train.txt"), "train")
 
 
