@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from segkit.config import Config, parse_config
+from segkit.config import Config, locate_card, parse_config
 from segkit.data.card import Card
 from segkit.data.statistics import Statistics
 from segkit.errors import UserError
@@ -92,7 +92,7 @@ def restore_config(content: dict[str, Any], path: Path) -> Config:
             "build the model yourself and load the checkpoint's 'model' into it"
         )
     try:
-        return parse_config(content["config"], str(path))
+        return locate_card(parse_config(content["config"], str(path)), path)
     except UserError as error:
         missing = [name for name in content.get("imports", ()) if name not in imported()]
         if not missing:

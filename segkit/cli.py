@@ -53,6 +53,15 @@ def add_overrides(parser: argparse.ArgumentParser, description: str) -> None:
     )
 
 
+def add_data_root(parser: argparse.ArgumentParser) -> None:
+    """Let the user say where the data lies."""
+    parser.add_argument(
+        "--data-root",
+        metavar="DIR",
+        help="folder of the data, instead of the one that the card or data.root names",
+    )
+
+
 def add_inference(parser: argparse.ArgumentParser) -> None:
     """Let the user choose how images go through the network."""
     parser.add_argument(

@@ -16,7 +16,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from segkit.cli import add_device, add_inference, make_parser, positive, read_inference, run_tool
+from segkit.cli import (
+    add_data_root,
+    add_device,
+    add_inference,
+    make_parser,
+    positive,
+    read_inference,
+    run_tool,
+)
 from segkit.files import check_folder, check_output, write_file
 
 
@@ -26,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path, help="a run folder (its best.pt) or a file")
     parser.add_argument("--split", help="of the data set (default: the validation split)")
     parser.add_argument("--card", type=Path, help="another data set with the same classes")
-    parser.add_argument("--data-root", metavar="DIR", help="where the data lies now")
+    add_data_root(parser)
     parser.add_argument(
         "--report", type=Path, metavar="DIR", help="write report.html, metrics.json and CSV here"
     )

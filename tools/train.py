@@ -12,7 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from segkit.cli import add_device, add_overrides, again, make_parser, run_tool
+from segkit.cli import add_data_root, add_device, add_overrides, again, make_parser, run_tool
 from segkit.config import dump_config, load_config
 from segkit.config.overfit import to_overfit
 
@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("Train a model as a YAML file describes.")
     parser.add_argument("config", help="an experiment, e.g. configs/unet_vgg16.yaml")
     add_overrides(parser, "override settings, e.g. --set seed=1 train.epochs=3")
+    add_data_root(parser)
     add_device(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument(
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(arguments: argparse.Namespace) -> int:
     """Train to the last epoch; 0 if that was reached, 130 if a signal came first."""
-    config = load_config(arguments.config, arguments.set)
+    config = load_config(arguments.config, arguments.set, arguments.data_root)
     if arguments.overfit is not None:
         config = to_overfit(config, arguments.overfit)
     if arguments.print_config:

@@ -12,7 +12,7 @@ from pydantic import Field, PlainValidator, field_validator, model_validator
 
 from segkit.config.load import apply_override, read_yaml, validate
 from segkit.config.parts import Section
-from segkit.errors import unknown_name
+from segkit.errors import UserError, unknown_name
 
 IGNORE = "ignore"  # as a class name in a label map: void, neither trained on nor evaluated
 MAX_CLASSES = 254  # class indices are 8 bits wide; two are taken for void and unknown
@@ -158,7 +158,15 @@ def load_card(
         UserError: no such card, an unknown key, or labels that fit no class.
     """
     path = Path(path)
-    data, lines = read_yaml(path)
+    try:
+        data, lines = read_yaml(path)
+    except UserError as error:
+        if path.exists() or path.is_absolute():
+            raise
+        raise UserError(
+            f"{error}; a relative path is looked up in the working directory, {Path.cwd()}, and "
+            "one in a config also beside that file and in the folders above it"
+        ) from error
     for override in overrides:
         if override.startswith("root="):
             root = override.removeprefix("root=")

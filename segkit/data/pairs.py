@@ -114,7 +114,10 @@ def _by_name(
     """Return the files of a folder by the name that pairs, and a sentence for each double."""
     top = root / folder
     if not top.is_dir():
-        raise UserError(f"there is no folder {top}; mend the card or name --set data.root=DIR")
+        raise UserError(
+            f"there is no folder {top}; mend the card, or name the folder of the data with "
+            "--data-root DIR"
+        )
     # in one folder for both, a file is what the longer of the suffixes that fit says
     other = split.mask_suffix if kind == "image" else split.image_suffix
     is_shared = split.images == split.masks and len(other) > len(name_suffix)

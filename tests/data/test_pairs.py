@@ -260,5 +260,5 @@ def test_two_files_of_one_name_are_refused(tmp_path, kind):
 
 def test_a_missing_folder_is_named(tmp_path):
     (tmp_path / "images").mkdir()
-    with pytest.raises(UserError, match=r"no folder .*masks; .*--set data\.root=DIR"):
+    with pytest.raises(UserError, match=r"no folder .*masks; .*--data-root DIR"):
         pair_files(make_card(tmp_path), "train")

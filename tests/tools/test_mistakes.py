@@ -33,7 +33,7 @@ def test_wrong_config_path(train, mistake):
 
 def test_missing_data_folder(tiny_config, tiny_set, train, mistake, tmp_path):
     shutil.rmtree(tiny_set.root)
-    mistake(train(tiny_config()), tiny_set.root, "--set data.root=DIR")
+    mistake(train(tiny_config()), tiny_set.root, "--data-root DIR")
     assert not (tmp_path / "run").exists()
 
 
