@@ -49,7 +49,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
                 raise OSError(f"the checksum of its part {damaged} is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise UserError(f"there is no checkpoint {path}") from error
+        raise UserError(
+            f"there is no checkpoint {path}; name a run folder or a .pt file in its checkpoints"
+        ) from error
     except (pickle.UnpicklingError, LookupError) as error:  # torch's words advise to run the file
         raise UserError(
             f"{path} is damaged or no checkpoint: it is not made of tensors and plain values alone"
@@ -71,6 +73,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def find_checkpoint(path: Path) -> Path:
     """Return the best checkpoint of a run folder, else the last; a file stands for itself."""
+    if path.suffix in (".yaml", ".yml"):
+        raise UserError(f"{path} is no checkpoint; name the run folder that was trained from it")
     if not path.is_dir():
         return path
     candidates = [path / "checkpoints" / BEST, path / "checkpoints" / LAST]

@@ -17,6 +17,7 @@ from segkit.config.schema import Config
 from segkit.errors import UserError
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
+RUN_CONFIG = "config.yaml"  # in a run folder
 Lines = dict[tuple[str, ...], str]  # path of a key -> "file:line" or the override
 
 
@@ -77,6 +78,10 @@ def dump_config(config: Config) -> str:
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
     """Read a YAML mapping and where each of its keys stands."""
+    if path.is_dir():
+        held = path / RUN_CONFIG
+        hint = f"did you mean {held}?" if held.is_file() else "name a YAML file"
+        raise UserError(f"{path} is a folder; {hint}")
     if not path.is_file():
         siblings = [str(p) for p in sorted(path.parent.glob("*.yaml"))]
         nearest = difflib.get_close_matches(str(path), siblings, n=1)
