@@ -22,7 +22,7 @@ from segkit.data.statistics import Statistics
 from segkit.errors import UserError
 from segkit.files import replacing
 from segkit.model import SegmentationModel, build_model
-from segkit.registry import imported
+from segkit.registry import import_hint
 
 FORMAT = 2
 READABLE = (1, 2)  # format 1 kept the computed numbers in its config
@@ -98,11 +98,7 @@ def restore_config(content: dict[str, Any], path: Path) -> Config:
     try:
         return locate_card(parse_config(content["config"], str(path)), path)
     except UserError as error:
-        missing = [name for name in content.get("imports", ()) if name not in imported()]
-        if not missing:
-            raise
-        options = " ".join(f"--import {name}" for name in missing)
-        raise UserError(f"{error}\nit was trained with parts of your own: add {options}") from error
+        raise UserError(f"{error}{import_hint(content.get('imports', ()))}") from error
 
 
 def restore_card(content: dict[str, Any], path: Path) -> Card:

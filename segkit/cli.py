@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from segkit.errors import UserError
-from segkit.registry import import_parts, imported
+from segkit.registry import import_options, import_parts, imported
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -104,8 +104,7 @@ def read_inference(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def again(tool: str, *words: str) -> str:
     """Return the command line of a tool, with the imports that this one was called with."""
-    imports = [word for name in imported() for word in ("--import", name)]
-    return shlex.join(["python", f"tools/{tool}.py", *words, *imports])
+    return shlex.join(["python", f"tools/{tool}.py", *words, *import_options(imported())])
 
 
 def run_tool(

@@ -29,8 +29,8 @@ def load_config(
     Args:
         path: of a YAML file.
         overrides: `a.b=c` each, replacing or adding one value; `c` is read as YAML.
-
         data_root: see `move_data`.
+
     Raises:
         UserError: no such file, broken YAML, an unknown key or an unfit value, all told at once.
     """

@@ -66,6 +66,12 @@ def browse() -> Callable[..., int]:
 
 
 @pytest.fixture
+def tool() -> Callable[..., int]:
+    """Run a tool by its name; gives its exit code."""
+    return lambda name, *arguments: _load(name).main([*map(str, arguments)])
+
+
+@pytest.fixture
 def interruptible() -> Iterator[None]:
     """Let child processes receive SIGINT, which a shell makes background jobs ignore."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
