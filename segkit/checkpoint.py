@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from segkit.config import Config, parse_config
+from segkit.config import Config, locate_card, parse_config
 from segkit.data.card import Card
 from segkit.data.statistics import Statistics
 from segkit.errors import UserError
 from segkit.files import replacing
 from segkit.model import SegmentationModel, build_model
-from segkit.registry import imported
+from segkit.registry import import_hint
 
 FORMAT = 2
 READABLE = (1, 2)  # format 1 kept the computed numbers in its config
@@ -49,7 +49,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
                 raise OSError(f"the checksum of its part {damaged} is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise UserError(f"there is no checkpoint {path}") from error
+        raise UserError(
+            f"there is no checkpoint {path}; name a run folder or a .pt file in its checkpoints"
+        ) from error
     except (pickle.UnpicklingError, LookupError) as error:  # torch's words advise to run the file
         raise UserError(
             f"{path} is damaged or no checkpoint: it is not made of tensors and plain values alone"
@@ -71,6 +73,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def find_checkpoint(path: Path) -> Path:
     """Return the best checkpoint of a run folder, else the last; a file stands for itself."""
+    if path.suffix in (".yaml", ".yml"):
+        raise UserError(f"{path} is no checkpoint; name the run folder that was trained from it")
     if not path.is_dir():
         return path
     candidates = [path / "checkpoints" / BEST, path / "checkpoints" / LAST]
@@ -92,13 +96,9 @@ def restore_config(content: dict[str, Any], path: Path) -> Config:
             "build the model yourself and load the checkpoint's 'model' into it"
         )
     try:
-        return parse_config(content["config"], str(path))
+        return locate_card(parse_config(content["config"], str(path)), path)
     except UserError as error:
-        missing = [name for name in content.get("imports", ()) if name not in imported()]
-        if not missing:
-            raise
-        options = " ".join(f"--import {name}" for name in missing)
-        raise UserError(f"{error}\nit was trained with parts of your own: add {options}") from error
+        raise UserError(f"{error}{import_hint(content.get('imports', ()))}") from error
 
 
 def restore_card(content: dict[str, Any], path: Path) -> Card:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from segkit.errors import UserError
-from segkit.registry import import_parts, imported
+from segkit.registry import import_options, import_parts, imported
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -36,13 +38,27 @@ def positive(text: str) -> int:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Let the user choose where to compute."""
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda", "mps"],
+        default="auto",
+        help="auto: CUDA if there is a device, else the CPU; mps: Apple's GPU",
+    )
 
 
 def add_overrides(parser: argparse.ArgumentParser, description: str) -> None:
     """Let the user override keys of a YAML file."""
     parser.add_argument(
         "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help=description
+    )
+
+
+def add_data_root(parser: argparse.ArgumentParser) -> None:
+    """Let the user say where the data lies."""
+    parser.add_argument(
+        "--data-root",
+        metavar="DIR",
+        help="folder of the data, instead of the one that the card or data.root names",
     )
 
 
@@ -88,8 +104,7 @@ def read_inference(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def again(tool: str, *words: str) -> str:
     """Return the command line of a tool, with the imports that this one was called with."""
-    imports = [word for name in imported() for word in ("--import", name)]
-    return shlex.join(["python", f"tools/{tool}.py", *words, *imports])
+    return shlex.join(["python", f"tools/{tool}.py", *words, *import_options(imported())])
 
 
 def run_tool(
@@ -105,6 +120,12 @@ def run_tool(
     except (UserError, KeyboardInterrupt) as error:
         if arguments.debug:
             raise
-        is_mistake = isinstance(error, UserError)
-        print(f"error: {error}" if is_mistake else "interrupted", file=sys.stderr)
-        return 2 if is_mistake else 130
+        is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of torchrun's processes here
+        if isinstance(error, UserError):
+            if error.is_common and not is_first:
+                time.sleep(30)  # the first one tells it and ends, and then torchrun ends this one
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        if is_first:
+            print("interrupted", file=sys.stderr)
+        return 130

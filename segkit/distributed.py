@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from segkit.errors import UserError
 
 T = TypeVar("T")
 
@@ -54,8 +57,7 @@ class Processes:
     def main_first(self, work: Callable[[], T]) -> T:
         """Run `work` in the main process first, and then in the others.
 
-        If it fails in the main process, the others exit silently with code 2; the main process
-        reports the error.
+        If it fails in the main process, the others exit silently with code 2.
         """
         if self.is_main:
             try:
@@ -66,7 +68,7 @@ class Processes:
             self.all_gather(True)
             return result
         if not self.all_gather(True)[0]:
-            sys.exit(2)
+            _leave()
         return work()
 
 
@@ -75,26 +77,50 @@ SINGLE = Processes()
 
 @contextmanager
 def join_processes(device: torch.device) -> Iterator[Processes]:
-    """Join the process group of torchrun, if it started this process: NCCL on CUDA, else gloo."""
+    """Join the process group of torchrun, if it started this process: NCCL on CUDA, else gloo.
+
+    A `UserError` that several processes meet leaves the block in one of them; the others exit
+    silently with code 2.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield SINGLE
         return
+    if device.type == "mps":
+        raise UserError("MPS serves a single process; leave out torchrun, or use --device cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    store, rank, _ = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
     if was_restarted() and os.environ.get("LOCAL_WORLD_SIZE") == str(count):
         # torchrun keeps its store, which still holds the addresses of the processes that died
-        store, rank, _ = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
         attempt = os.environ["TORCHELASTIC_RESTART_COUNT"]
         store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
-        dist.init_process_group(backend, store=store, rank=rank, world_size=count)
-    else:
-        dist.init_process_group(backend)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count)
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size())
+        yield Processes(rank, count)
+    except UserError as error:
+        if not _is_first(store, str(error)):
+            _leave()
+        error.is_common = False
+        raise
     finally:
         dist.destroy_process_group()
+
+
+def _leave() -> NoReturn:
+    """Exit, but give the process that tells the mistake time to do so before torchrun ends it."""
+    time.sleep(30)
+    sys.exit(2)
+
+
+def _is_first(store: Any, message: str) -> bool:
+    """Return whether no other process has told a message since torchrun started them."""
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    try:
+        return int(store.add(f"told {attempt} {message}", 1)) == 1
+    except RuntimeError:  # the process that holds the store is gone
+        return True
 
 
 def was_restarted() -> bool:

@@ -10,7 +10,12 @@ class UserError(ValueError):
     """A mistake of the user or caller; the message names the value, the place and the way out.
 
     The command line tools print it as one sentence and exit with code 2.
+
+    Attributes:
+        is_common: whether all processes of torchrun may meet it, so that one tells it for all.
     """
+
+    is_common = True
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:

@@ -269,7 +269,7 @@ def _read_data(
             count_classes(val)
         except UserError as error:
             command = ["python", "tools/check_data.py", config.data.card]
-            command += ["--set", f"root={config.data.root}"] if config.data.root else []
+            command += ["--data-root", config.data.root] if config.data.root else []
             raise UserError(f"{error}\nall there is to say: {shlex.join(command)}") from error
         return train, val, compute_statistics(config, train)
 

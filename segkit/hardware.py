@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from segkit.errors import UserError
+from segkit.errors import UserError, unknown_name
 
-DeviceName = Literal["auto", "cpu", "cuda"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -41,23 +41,46 @@ class Hardware:
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
     def to_device(self, model: nn.Module) -> nn.Module:
-        """Move a model to the device in channels-last layout, in which convolutions are faster."""
-        return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        """Move a model to the device, in the memory format of `load`."""
+        return model.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def load(self, pixels: Tensor) -> Tensor:
-        """Move a batch of images to the device in channels-last layout."""
-        pixels = pixels.to(self.device, non_blocking=True)
-        return pixels.contiguous(memory_format=torch.channels_last)
+        """Move a batch of images to the device, in the memory format of the model."""
+        return self.copy(pixels).contiguous(memory_format=self.memory_format)
+
+    def copy(self, tensor: Tensor) -> Tensor:
+        """Copy a tensor to the device; to CUDA from pinned memory without waiting."""
+        return tensor.to(self.device, non_blocking=self.device.type == "cuda")
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
 
     def __str__(self) -> str:
         tf32 = ", TF32 off" if self.device.type == "cuda" and self.precision == "fp32" else ""
-        return f"{self.name}, {self.precision} ({self.why}){tf32}, channels_last"
+        layout = str(self.memory_format).removeprefix("torch.")
+        return f"{self.name}, {self.precision} ({self.why}){tf32}, {layout}"
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """That in which convolutions are fastest; on MPS some gradients need the default one."""
+        return torch.contiguous_format if self.device.type == "mps" else torch.channels_last
+
+    @property
+    def widest_float(self) -> torch.dtype:
+        """The data type for sums over many steps; MPS has no float64."""
+        return torch.float32 if self.device.type == "mps" else torch.float64
 
     @property
     def name(self) -> str:
         """Name of the device, such as that of the GPU."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
+        if self.device.type == "mps":
+            return "MPS"
         threads = torch.get_num_threads()
         return f"CPU with {threads} thread{'s' if threads > 1 else ''}"
 
@@ -66,29 +89,45 @@ def choose_hardware(device: DeviceName = "auto", precision: PrecisionName = "aut
     """Choose the device and the precision.
 
     Args:
-        device: `auto` is CUDA where available, else the CPU.
+        device: `auto` is CUDA where available, else the CPU. MPS, Apple's GPU, is used on request
+            alone.
         precision: `auto` is bf16 where the hardware supports it, else fp16 on CUDA with tensor
-            cores, else fp32.
+            cores, else fp32. MPS computes in fp32.
 
     Raises:
-        UserError: CUDA is requested but not available, or fp16 on a CPU.
+        UserError: an unknown device, one that is not available, or a precision that it lacks.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("there is no CUDA device here; use --device cpu, or auto")
-    use_cuda = device != "cpu" and torch.cuda.is_available()
+    kind = _choose_device(device)
     # torchrun numbers the processes of a machine; each uses a device of its own
     number = f":{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else ""
-    target = torch.device(f"cuda{number}" if use_cuda else "cpu")
-    if precision == "fp16" and not use_cuda:
+    target = torch.device(f"cuda{number}" if kind == "cuda" else kind)
+    if precision == "fp16" and kind == "cpu":
         raise UserError("precision fp16 needs a CUDA device; use bf16, fp32 or auto on a CPU")
+    if precision in ("fp16", "bf16") and kind == "mps":
+        raise UserError(f"precision {precision} needs CUDA or a CPU; use fp32 or auto on MPS")
     chosen: Any = (precision, "as configured")
-    if precision == "auto":
-        chosen = _best_on_cuda(target) if use_cuda else _best_on_cpu()
+    if precision == "auto" and kind == "mps":
+        chosen = "fp32", "auto: the only one used on MPS"
+    elif precision == "auto":
+        chosen = _best_on_cuda(target) if kind == "cuda" else _best_on_cpu()
     hardware = Hardware(target, *chosen)
     # fp32 means fp32; beside bf16 and fp16, TF32's 10 bits of mantissa lose nothing
     torch.backends.cudnn.allow_tf32 = hardware.precision != "fp32"
     torch.backends.cuda.matmul.allow_tf32 = hardware.precision != "fp32"
     return hardware
+
+
+def _choose_device(name: DeviceName) -> str:
+    if name not in get_args(DeviceName):
+        raise unknown_name("device", name, get_args(DeviceName))
+    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return "cuda" if has_cuda else "cpu"
+    available = [*["cuda"] * has_cuda, *["mps"] * has_mps, "cpu"]
+    if name not in available:
+        others = " or ".join(f"--device {other}" for other in available)
+        raise UserError(f"there is no {name.upper()} device here; use {others}, or auto")
+    return name
 
 
 def _best_on_cuda(device: torch.device) -> tuple[Literal["fp32", "bf16", "fp16"], str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -138,6 +139,21 @@ def import_parts(modules: Sequence[str]) -> None:
 def imported() -> tuple[str, ...]:
     """Return what `import_parts` has imported, as the user named it."""
     return tuple(_imported)
+
+
+def import_options(modules: Sequence[str]) -> list[str]:
+    """Return the options of a command line that import modules.
+
+    >>> import_options(["my_parts.py"])
+    ['--import', 'my_parts.py']
+    """
+    return [word for name in modules for word in ("--import", name)]
+
+
+def import_hint(recorded: Sequence[str]) -> str:
+    """Return a line that names the imports of a run which this process lacks; "" if none."""
+    options = import_options([name for name in recorded if name not in _imported])
+    return f"\nit was trained with parts of your own: add {shlex.join(options)}" if options else ""
 
 
 def _import_file(path: Path) -> None:

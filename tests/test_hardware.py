@@ -21,6 +21,32 @@ def test_cuda_is_refused_where_there_is_none():
         choose_hardware("cuda")
 
 
+def test_mps_is_refused_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"no MPS device here; use .*--device cpu, or auto"):
+        choose_hardware("mps")
+
+
+def test_an_unknown_device_is_refused():
+    with pytest.raises(UserError, match="unknown device 'gpu'"):
+        choose_hardware("gpu")
+
+
+def test_mps_is_taken_on_request_and_computes_in_fp32(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_hardware("auto").device.type == "cpu"
+    hardware = choose_hardware("mps")
+    assert (hardware.device.type, hardware.precision) == ("mps", "fp32")
+    assert str(hardware).startswith("MPS, fp32 (auto")
+    assert str(hardware).endswith("), contiguous_format")
+    assert hardware.widest_float == torch.float32
+    with pytest.raises(UserError, match="precision bf16 needs CUDA or a CPU; use fp32 or auto"):
+        choose_hardware("mps", "bf16")
+    with pytest.raises(UserError, match="use --device mps or --device cpu, or auto"):
+        choose_hardware("cuda")
+
+
 @pytest.mark.parametrize("device", ["cpu", "auto"])
 def test_fp16_is_refused_on_a_cpu(monkeypatch, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1] / "segkit"
 
 # Each may import those before it. The longest name counts: `data.card` would be apart from `data`.
 ORDER = (
-    *("errors", "files", "labels", "registry", "hardware", "distributed", "normalize", "speed"),
+    *("errors", "files", "labels", "units", "registry", "hardware", "distributed", "normalize"),
     *("features", "blocks", "upsample", "losses", "optim", "decoders", "encoders"),
     *("dry_run", "receptive_field", "config", "model", "summary", "streets", "data"),
     *("checkpoint", "drawing", "inference", "evaluation", "doctor", "experiment"),

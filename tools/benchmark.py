@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from segkit.cli import add_device, add_overrides, make_parser, run_tool
+from segkit.cli import add_data_root, add_device, add_overrides, make_parser, run_tool
 from segkit.config import load_config
 from segkit.experiment import Experiment
 from segkit.hardware import choose_hardware
-from segkit.speed import rate
 
 CONSOLE = Console(highlight=False, soft_wrap=True, emoji=False)
 
@@ -37,13 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="with train: also segmentation_models.pytorch's Unet('vgg16') on the same batch",
     )
     add_overrides(parser, "override settings, e.g. --set data.workers=1")
+    add_data_root(parser)
     add_device(parser)
     return run_tool(measure, parser, argv)
 
 
 def measure(arguments: argparse.Namespace) -> int:
     """Print what was asked for."""
-    config = load_config(arguments.config, arguments.set)
+    config = load_config(arguments.config, arguments.set, arguments.data_root)
     hardware = choose_hardware(arguments.device, config.precision)
     experiment = Experiment.from_config(config, hardware, load_weights=False)
     if arguments.what == "data":
@@ -71,7 +71,7 @@ def show_data(experiment: Experiment) -> None:
         ("training step alone", speed.step),
         ("training", speed.training),
     ):
-        table.add_row(what, rate(samples))
+        table.add_row(what, _rate(samples))
     CONSOLE.print(table)
     keeps_up = "keeps up with" if speed.loader > speed.step else "is slower than"
     CONSOLE.print(
@@ -93,7 +93,7 @@ def show_train(experiment: Experiment, peer: str | None) -> None:
         table.add_row(
             speed.name,
             f"{speed.seconds:.3f}",
-            rate(speed.images),
+            _rate(speed.images),
             f"{speed.gflop:.0f}",
             f"{speed.gflop / speed.seconds:.0f}",
             f"{speed.share:.0%}",
@@ -102,6 +102,10 @@ def show_train(experiment: Experiment, peer: str | None) -> None:
         )
     CONSOLE.print(table)
     CONSOLE.print(f"peak: {peak:.0f} GFLOP/s, a 3x3 convolution in bf16, forward and backward")
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
 
 
 if __name__ == "__main__":

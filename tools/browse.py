@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from segkit.cli import add_overrides, make_parser, run_tool
+from segkit.cli import add_data_root, add_overrides, make_parser, run_tool
 from segkit.config import load_config
 from segkit.files import check_output
 from segkit.labels import Classes
@@ -26,14 +26,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=16, help="of samples (default: 16)")
     parser.add_argument("--raw", action="store_true", help="draw them before any transform")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: SET_SPLIT.png")
-    add_overrides(parser, "override settings, e.g. --set data.root=DIR")
+    add_overrides(parser, "override settings, e.g. --set data.card=datasets/camvid.yaml")
+    add_data_root(parser)
     return run_tool(draw, parser, argv)
 
 
 def draw(arguments: argparse.Namespace) -> int:
     """Draw the samples that training begins with, or some spread over another split."""
     check_output(arguments.out)
-    config = load_config(arguments.config, arguments.set)
+    config = load_config(arguments.config, arguments.set, arguments.data_root)
 
     from segkit.data.browse import browse
     from segkit.data.card import load_card

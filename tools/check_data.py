@@ -1,6 +1,6 @@
 """Read a whole data set and report all that is wrong with it.
 
-python tools/check_data.py datasets/camvid.yaml --set root=DIR
+python tools/check_data.py datasets/camvid.yaml --data-root DIR
 python tools/check_data.py configs/unet_vgg16.yaml --html report.html --json report.json
 
 Exit code 0: no error (there may be warnings); 1: errors; 2: misuse.
@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from segkit.cli import add_overrides, make_parser, run_tool
+from segkit.cli import add_data_root, add_overrides, make_parser, run_tool
 from segkit.files import check_output, write_file
 
 
@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and check."""
     parser = make_parser("Read a whole data set and report all that is wrong with it.")
     parser.add_argument("source", help="a dataset card, or an experiment that names one")
-    add_overrides(parser, "override keys of the card or experiment, e.g. --set root=DIR")
+    add_overrides(parser, "override keys of the card or experiment, e.g. --set image_max=4095")
+    add_data_root(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as a page")
     return run_tool(check, parser, argv)
@@ -41,7 +42,7 @@ def check(arguments: argparse.Namespace) -> int:
 
     check_output(arguments.json)
     check_output(arguments.html)
-    card, config = load_source(arguments.source, arguments.set)
+    card, config = load_source(arguments.source, arguments.set, arguments.data_root)
     ensure_data(card)
     splits, needed = chosen_splits(card, config)
     listed = list_splits(card, splits)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from segkit.cli import add_device, make_parser, positive, run_tool
+from segkit.cli import add_data_root, add_device, make_parser, positive, run_tool
 from segkit.files import check_folder
 
 
@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="N",
         help="images drawn together for intervals, see eval.py",
     )
+    add_data_root(parser)
     add_device(parser)
     return run_tool(compare, parser, argv)
 
@@ -64,13 +65,17 @@ def compare(arguments: argparse.Namespace) -> int:
     on_step = partial(console.print, markup=False)
     device, split = arguments.device, arguments.split
     try:
-        contestants = gather(arguments.models, arguments.seeds, arguments.out, device, on_step)
+        contestants = gather(
+            arguments.models, arguments.seeds, arguments.out, device, on_step, arguments.data_root
+        )
     except Stopped:
         again = shlex.join(["python", "tools/compare.py", *sys.argv[1:]])
         console.print(f"stopped and saved; go on with: {again}", markup=False)
         return 130
     hardware = choose_hardware(device, contestants[0].config.precision)
-    results = compare_models(contestants, split, device, hardware, arguments.block, on_step)
+    results = compare_models(
+        contestants, split, device, hardware, arguments.block, on_step, arguments.data_root
+    )
     report = make_report(contestants, results, split, hardware)
     for heading, rows in report.tables.items():
         # headers alone may wrap

@@ -16,9 +16,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from segkit.cli import add_device, add_inference, make_parser, positive, read_inference, run_tool
+from segkit.cli import (
+    add_data_root,
+    add_device,
+    add_inference,
+    make_parser,
+    positive,
+    read_inference,
+    run_tool,
+)
 from segkit.files import check_folder, check_output, write_file
-from segkit.speed import rate
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path, help="a run folder (its best.pt) or a file")
     parser.add_argument("--split", help="of the data set (default: the validation split)")
     parser.add_argument("--card", type=Path, help="another data set with the same classes")
-    parser.add_argument("--data-root", metavar="DIR", help="where the data lies now")
+    add_data_root(parser)
     parser.add_argument(
         "--report", type=Path, metavar="DIR", help="write report.html, metrics.json and CSV here"
     )
@@ -55,6 +62,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from segkit.evaluation.report import write_report
     from segkit.evaluation.table import class_table, convention_table, headlines
     from segkit.evaluation.target import evaluate_target, load_target
+    from segkit.units import speed
 
     check_output(arguments.json)
     check_folder(arguments.report)
@@ -90,7 +98,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     console.print(class_table(results, f"{target.title}: {results.images} images"))
     for line in headlines(results):
         console.print(line, markup=False)
-    console.print(f"{rate(results.images / evaluation.seconds)} images/s")
+    console.print(speed(results.images / evaluation.seconds))
     if arguments.conventions:
         console.print(convention_table(results))
 

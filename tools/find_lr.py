@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from segkit.cli import add_device, add_overrides, again, make_parser, run_tool
+from segkit.cli import add_data_root, add_device, add_overrides, again, make_parser, run_tool
 from segkit.config import load_config
 from segkit.errors import UserError
 from segkit.files import check_output
@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("Suggest a learning rate: see where the loss falls while it rises.")
     parser.add_argument("config", help="an experiment, e.g. configs/unet_vgg16.yaml")
     add_overrides(parser, "override settings, e.g. --set data.batch_size=8")
+    add_data_root(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: CONFIG_lr.png")
     parser.add_argument("--steps", type=int, default=100, help="of training (default: 100)")
     add_device(parser)
@@ -38,7 +39,7 @@ def search(arguments: argparse.Namespace) -> int:
     if path.suffix.lower() != ".png":
         raise UserError(f"cannot write {path}: the picture is a PNG; name it {path.stem}.png")
     check_output(path)
-    config = load_config(arguments.config, arguments.set)
+    config = load_config(arguments.config, arguments.set, arguments.data_root)
 
     from segkit.benchmark.lr_range import find_lr
     from segkit.drawing.lr_range import draw_range_test
@@ -72,6 +73,7 @@ def search(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> str:
     """Return the command that trains with these settings."""
     settings = ["--set", *arguments.set] if arguments.set else []
+    settings += ["--data-root", arguments.data_root] if arguments.data_root else []
     return again("train", arguments.config, *settings)
 
 

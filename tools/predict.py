@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from segkit.cli import add_device, add_inference, make_parser, read_inference, run_tool
-from segkit.speed import rate
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,6 +65,7 @@ def predict(arguments: argparse.Namespace) -> int:
     from segkit.inference.inputs import find_sources
     from segkit.inference.job import PredictionJob
     from segkit.inference.outputs import Outputs, check_outputs
+    from segkit.units import speed
 
     outputs = Outputs(arguments.overlay, arguments.color, arguments.probabilities)
     sources = find_sources(arguments.inputs, arguments.out)
@@ -93,11 +93,9 @@ def predict(arguments: argparse.Namespace) -> int:
     with bar:
         job.run(sources)
     seconds = time.perf_counter() - start
-    console.print(
-        f"{job.done} image{'s' * (job.done != 1)} in {seconds:.1f} s, "
-        f"{rate(job.done / seconds)} images/s: {arguments.out}",
-        markup=False,
-    )
+    rate = f", {speed(job.done / seconds)}" if job.done else ""
+    images = f"{job.done} image{'s' * (job.done != 1)}"
+    console.print(f"{images} in {seconds:.1f} s{rate}: {arguments.out}", markup=False)
     if job.skipped:
         print(f"{job.skipped} of {len(sources)} files skipped", file=sys.stderr)
     return 1 if job.skipped else 0

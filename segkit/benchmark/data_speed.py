@@ -9,7 +9,6 @@ from statistics import median
 from typing import NamedTuple
 
 import cv2
-import torch
 
 from segkit.data.dataset import SegmentationDataset
 from segkit.data.loader import Batch
@@ -55,8 +54,7 @@ def measure_data(experiment: Experiment) -> DataSpeed:
 
     def step(batches: list[Batch]) -> int:
         train_step(batches)
-        if experiment.hardware.device.type == "cuda":
-            torch.cuda.synchronize()
+        experiment.hardware.synchronize()
         return _images(batches)
 
     measures: dict[str, Callable[[], float]] = {

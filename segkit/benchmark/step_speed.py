@@ -155,19 +155,14 @@ def _gflop(work: Callable[[], object]) -> float:
 def _seconds(work: Callable[[], object], hardware: Hardware) -> float:
     """Time a call, as the mean over a few seconds."""
     work()  # the first call may pay for others
-    _wait(hardware)
+    hardware.synchronize()
     calls, start = 0, time.perf_counter()
     while True:
         work()
-        _wait(hardware)
+        hardware.synchronize()
         calls += 1
         if (spent := time.perf_counter() - start) > SECONDS:
             return spent / calls
-
-
-def _wait(hardware: Hardware) -> None:
-    if hardware.device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def _in_another_process(name: str, experiment: Experiment) -> int:

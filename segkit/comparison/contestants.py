@@ -17,7 +17,7 @@ from segkit.checkpoint import (
     restore_config,
     restore_settings,
 )
-from segkit.config import Config, load_config
+from segkit.config import Config, load_config, move_data
 from segkit.data.card import Card, load_card
 from segkit.data.reader import SampleReader
 from segkit.data.statistics import compute_statistics
@@ -53,6 +53,7 @@ def gather(
     out: Path,
     device: DeviceName = "auto",
     on_step: Callable[[str], None] = lambda what: None,
+    data_root: str | None = None,
 ) -> list[Contestant]:
     """Find the contestants, and train those that are not yet trained.
 
@@ -63,6 +64,7 @@ def gather(
         out: where the runs of experiments are, `out/NAME-seedN`.
         device: to train on.
         on_step: called with a line on what is done next.
+        data_root: folder of the data; None: where each contestant says.
 
     Raises:
         Stopped: a signal came; a second call goes on.
@@ -71,14 +73,14 @@ def gather(
     experiments: list[Contestant] = []
     for item in items:
         if item.suffix in (".yaml", ".yml"):
-            config = load_config(item)
+            config = load_config(item, data_root=data_root)
             card = load_card(config.data.card, config.data.root)
             train = SampleReader(card, config.data.train_split, config.model.in_channels)
             settings = resolved_settings(config, compute_statistics(config, train))
             experiments.append(Contestant(item.stem, config, card, settings))
             found.append(experiments[-1])
         else:
-            _add_run(item, found)
+            _add_run(item, found, data_root)
     names = [contestant.name for contestant in found]
     for name in names:
         if names.count(name) > 1:
@@ -96,7 +98,7 @@ def gather(
     return found
 
 
-def _add_run(item: Path, found: list[Contestant]) -> None:
+def _add_run(item: Path, found: list[Contestant], data_root: str | None) -> None:
     """Add a run to the contestant that it differs from by its seed alone, or as a new one."""
     file = find_checkpoint(item)
     content = load_checkpoint(file)
@@ -109,7 +111,7 @@ def _add_run(item: Path, found: list[Contestant]) -> None:
             return
     folder = file.parent.parent if file.parent.name == "checkpoints" else file
     name = re.sub(r"-seed\d+$", "", folder.resolve().name)
-    found.append(Contestant(name, config, card, settings, [file]))
+    found.append(Contestant(name, move_data(config, data_root), card, settings, [file]))
 
 
 def _train(config: Config, device: DeviceName) -> None:

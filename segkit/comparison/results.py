@@ -56,6 +56,7 @@ def compare_models(
     hardware: Hardware,
     block: int | None = None,
     on_step: Callable[[str], None] = lambda what: None,
+    data_root: str | None = None,
 ) -> list[Compared]:
     """Evaluate all runs on the same images and measure what the contestants cost.
 
@@ -66,6 +67,7 @@ def compare_models(
         hardware: to measure training steps on.
         block: images drawn together for intervals; None: as the card suggests.
         on_step: called with a line on what is done next.
+        data_root: folder of the data; None: where each contestant says.
     """
     first, *others = contestants
     for other in others:
@@ -77,7 +79,7 @@ def compare_models(
     for contestant in contestants:
         for checkpoint in contestant.checkpoints:
             on_step(f"evaluating {checkpoint}")
-            target = load_target(checkpoint, split, device)
+            target = load_target(checkpoint, split, device, data_root=data_root)
             evaluation = evaluate_target(target)
             names = names or evaluation.names
             if evaluation.names != names:

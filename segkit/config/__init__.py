@@ -1,6 +1,7 @@
 """Experiments as YAML files: the schema, and loading with errors one can act on."""
 
-from segkit.config.load import dump_config, load_config, parse_config
+from segkit.config.load import dump_config, load_config, locate_card, move_data, parse_config
+from segkit.config.run import load_run
 from segkit.config.schema import Config, DataConfig, ModelConfig, TrainConfig
 
 __all__ = [
@@ -10,5 +11,8 @@ __all__ = [
     "TrainConfig",
     "dump_config",
     "load_config",
+    "load_run",
+    "locate_card",
+    "move_data",
     "parse_config",
 ]

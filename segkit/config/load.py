@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar, get_args
@@ -16,6 +17,7 @@ from segkit.config.schema import Config
 from segkit.errors import UserError
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
+RUN_CONFIG = "config.yaml"  # in a run folder
 Lines = dict[tuple[str, ...], str]  # path of a key -> "file:line" or the override
 # pydantic's types of errors in the words of YAML
 KINDS = {
@@ -24,12 +26,15 @@ KINDS = {
 }
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(
+    path: str | Path, overrides: Sequence[str] = (), data_root: str | None = None
+) -> Config:
     """Read and check an experiment.
 
     Args:
         path: of a YAML file.
         overrides: `a.b=c` each, replacing or adding one value; `c` is read as YAML.
+        data_root: see `move_data`.
 
     Raises:
         UserError: no such file, broken YAML, an unknown key or an unfit value, all told at once.
@@ -39,7 +44,31 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         apply_override(override, data, lines)
     data.setdefault("run_dir", f"runs/{path.stem}")
-    return validate(Config, data, lines, str(path))
+    config = locate_card(validate(Config, data, lines, str(path)), path)
+    return move_data(config, data_root)
+
+
+def locate_card(config: Config, source: Path) -> Config:
+    """Find the card of an experiment that was read from a file.
+
+    A relative path is looked up in the working directory, then in the folder of the file and in
+    each folder above it. If it is in none of them, the config stays as it is.
+    """
+    card = config.data.card
+    if Path(card).is_file():
+        return config
+    above = Path(os.path.abspath(source)).parents  # without the dots that `absolute` keeps
+    found = (str(folder / card) for folder in above if (folder / card).is_file())
+    return _with_data(config, card=next(found, card))
+
+
+def move_data(config: Config, root: str | None) -> Config:
+    """Set the folder of the data, relative to the working directory; None keeps it."""
+    return config if root is None else _with_data(config, root=str(Path(root).absolute()))
+
+
+def _with_data(config: Config, **changes: str) -> Config:
+    return config.model_copy(update={"data": config.data.model_copy(update=changes)})
 
 
 def parse_config(data: Mapping[str, Any], source: str) -> Config:
@@ -54,6 +83,10 @@ def dump_config(config: Config) -> str:
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
     """Read a YAML mapping and where each of its keys stands."""
+    if path.is_dir():
+        held = path / RUN_CONFIG
+        hint = f"did you mean {held}?" if held.is_file() else "name a YAML file"
+        raise UserError(f"{path} is a folder; {hint}")
     if not path.is_file():
         siblings = [str(p) for p in sorted(path.parent.glob("*.yaml"))]
         nearest = difflib.get_close_matches(str(path), siblings, n=1)

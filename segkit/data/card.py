@@ -59,7 +59,7 @@ class Split(Section):
 
     images: str
     masks: str
-    list: str | None = None  # a text file with one name a line; null: every file of the folders
+    list: str | None = None  # a text file below the root, one name a line; null: all files
     image_suffix: str = ""  # what an image's name has behind the part that pairs, e.g. _leftImg8bit
     mask_suffix: str = ""  # the same of masks, e.g. _gtFine_labelIds
 
@@ -230,7 +230,15 @@ def load_card(
             it tells what the masks hold, and proposes one.
     """
     path = Path(path)
-    data, lines = read_yaml(path)
+    try:
+        data, lines = read_yaml(path)
+    except UserError as error:
+        if path.exists() or path.is_absolute():
+            raise
+        raise UserError(
+            f"{error}; a relative path is looked up in the working directory, {Path.cwd()}, and "
+            "one in a config also beside that file and in the folders above it"
+        ) from error
     for override in overrides:
         if override.startswith("root="):
             root = override.removeprefix("root=")

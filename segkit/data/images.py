@@ -48,15 +48,22 @@ def to_grey(image: NDArray[Any]) -> NDArray[Any]:
     return cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY)
 
 
+def convert_channels(pixels: Pixels, channels: int | None) -> Any:
+    """Turn RGB into grey, by the weights of ITU-R BT.601, or grey into RGB, if that is asked for.
+
+    Shape: `(H, W, C)`; pixels of other channels come back as they are.
+    """
+    if (pixels.shape[2], channels) == (3, 1):
+        return cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)[..., None]
+    return np.repeat(pixels, 3, axis=2) if (pixels.shape[2], channels) == (1, 3) else pixels
+
+
 def _fit_channels(pixels: Pixels, channels: int, path: Path) -> Any:
     held = pixels.shape[2]
     if held in (2, 4) and channels in (1, 3) and path.suffix.lower() in (".png", ".webp", ".gif"):
         pixels, held = pixels[..., : held - 1], held - 1  # without alpha
-    if held == 3 and channels == 1:
-        return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
-    if held == 1 and channels == 3:
-        return np.repeat(pixels, 3, axis=2)
-    if held == channels:
+    pixels = convert_channels(pixels, channels)
+    if pixels.shape[2] == channels:
         return np.ascontiguousarray(pixels)
     raise UserError(
         f"{path}: has {held} channels, its shape is {pixels.shape} (H, W, C), but "

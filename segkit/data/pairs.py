@@ -114,7 +114,10 @@ def _by_name(
     """Return the files of a folder by the name that pairs, and a sentence for each double."""
     top = root / folder
     if not top.is_dir():
-        raise UserError(f"there is no folder {top}; mend the card or name --set data.root=DIR")
+        raise UserError(
+            f"there is no folder {top}; mend the card, or name the folder of the data with "
+            "--data-root DIR"
+        )
     found: dict[str, str] = {}
     doubles = []
     for file in sorted(raster_files(top)):
@@ -132,7 +135,11 @@ def _read_list(path: Path, name_suffix: str) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the list {path} cannot be read: {error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"the list {path} cannot be read: {why}; its path in the card is relative to the "
+            "folder of the data"
+        ) from error
     names = []
     for name in filter(None, map(str.strip, lines)):
         stem, suffix = os.path.splitext(name)

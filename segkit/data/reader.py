@@ -97,5 +97,5 @@ def ensure_data(card: Card) -> None:
     elif not Path(card.root).is_dir():
         raise UserError(
             f"the data of '{card.name}' is not at {card.root}; get it from "
-            f"{card.source or 'its source'} and name its folder with --set data.root=DIR"
+            f"{card.source or 'its source'} and name its folder with --data-root DIR"
         )

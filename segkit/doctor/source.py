@@ -11,13 +11,22 @@ from segkit.data.card import Card, load_card
 from segkit.errors import UserError
 
 
-def load_source(path: str, overrides: Sequence[str]) -> tuple[Card, Config | None]:
-    """Load a card, or an experiment and its card; `root=DIR` overrides the data's folder."""
+def load_source(
+    path: str, overrides: Sequence[str], data_root: str | None = None
+) -> tuple[Card, Config | None]:
+    """Load a card, or an experiment and its card.
+
+    Args:
+        path: of the YAML file of either.
+        overrides: settings as `a.b=c`; `root=DIR` sets the folder of the data.
+        data_root: the same.
+    """
     data, _ = read_yaml(Path(path))
     if "model" not in data and "train" not in data:
         of_card = [o.removeprefix("data.") for o in overrides]
-        return load_card(path, overrides=of_card), None
-    config = load_config(path, [f"data.{o}" if o.startswith("root=") else o for o in overrides])
+        return load_card(path, data_root, of_card), None
+    of_config = [f"data.{o}" if o.startswith("root=") else o for o in overrides]
+    config = load_config(path, of_config, data_root)
     return load_card(config.data.card, config.data.root), config
 
 

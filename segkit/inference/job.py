@@ -14,6 +14,8 @@ from segkit.inference.outputs import MASKS_ALONE, Outputs, Unwritable, Writer
 from segkit.inference.predictor import Predictor
 from segkit.inference.video import Video, predict_video
 
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory")
+
 
 class PredictionJob:
     """Predicts images and videos and writes the results below a folder.
@@ -64,9 +66,9 @@ class PredictionJob:
             except UserError as error:
                 reason = " ".join(str(error).splitlines())
             except (RuntimeError, MemoryError) as error:
-                # on the CPU, torch raises a plain RuntimeError that begins with a source location
-                on_cpu = "DefaultCPUAllocator" in str(error)
-                if not on_cpu and not isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+                # on the CPU and on MPS, torch raises a plain RuntimeError
+                plain = any(words in str(error) for words in OUT_OF_MEMORY)
+                if not plain and not isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
                     raise
                 remedy = "a smaller --tile" if self.predictor.tiles else "--tile 512"
                 reason = f"{source.path}: needs more memory than there is; use {remedy}"

@@ -99,7 +99,7 @@ class Predictor:
 
         Args:
             path: of a checkpoint, or of a run folder for its best one.
-            device: auto takes CUDA where there is one.
+            device: auto takes CUDA where there is one, see `choose_hardware`.
             options: `tiles`, `flip` and `scales`, see the class.
 
         Raises:
@@ -133,7 +133,9 @@ class Predictor:
 
         Args:
             image: RGB `(H, W, C)`, anything that NumPy takes for an array: uint8, or float32 from 0
-                to 1 where the card has an `image_max`. A memory map is read tile by tile.
+                to 1 where the card has an `image_max`. Grey, `(H, W)` or `(H, W, 1)`, becomes RGB
+                for a network of 3 channels, and RGB becomes grey for one of 1. A memory map is read
+                tile by tile.
             confidence: also return the probability of each pixel's class.
             probabilities: also return those of every class.
         """

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from segkit.config import Config
 from segkit.data.card import Card
-from segkit.data.images import Pixels
+from segkit.data.images import Pixels, convert_channels
 from segkit.data.transforms import IMAGENET_MEAN, TransformSpec, build_transforms
 from segkit.errors import UserError
 
@@ -65,11 +65,15 @@ class Preprocess:
         )
 
     def __call__(self, image: NDArray[Any]) -> Pixels:
-        """Return the pixels that the network takes, `(H, W, C)`."""
+        """Return the pixels that the network takes, `(H, W, C)`, transformed.
+
+        A network of 1 channel sees RGB as grey, and one of 3 sees grey as RGB, as in files.
+        """
         if image.ndim == 2:
             image = image[..., None]
         fits = image.ndim == 3 and self.channels in (None, image.shape[2])
-        if not fits or not image.size:
+        converts = image.ndim == 3 and {self.channels, image.shape[2]} == {1, 3}
+        if not (fits or converts) or not image.size:
             raise UserError(
                 f"the network takes images (H, W, {self.channels or 'C'}), but got one of shape "
                 f"{image.shape}"
@@ -78,6 +82,7 @@ class Preprocess:
             shares = "float32, " + ("0 to 1" if self.white is None else f"shares of {self.white:g}")
             what = " or ".join("bytes" if dtype is np.uint8 else shares for dtype in self.dtypes)
             raise UserError(f"the network takes pixels as {what}, but got {image.dtype}")
+        image = convert_channels(image, self.channels)
         if self.specs:
             self._check_undoable()
             self.transforms.set_random_seed(self.seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from segkit.config import TrainConfig
@@ -79,8 +80,18 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     return [
         f"{key}: {old.get(key)} -> {new.get(key)}"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not key.startswith(FREE_ON_RESUME)
+        if old.get(key) != new.get(key)
+        and not key.startswith(FREE_ON_RESUME)
+        and not (key == "data.card" and _is_same_card(old.get(key), new.get(key)))
     ]
+
+
+def _is_same_card(one: str | None, other: str | None) -> bool:
+    """Return whether a card was found from two working directories: one path ends in the other."""
+    if one is None or other is None:  # an experiment without a config has no card
+        return False
+    short, long = sorted((Path(one).parts, Path(other).parts), key=len)
+    return long[-len(short) :] == short
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

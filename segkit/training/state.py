@@ -93,6 +93,7 @@ class TrainingState:
             "average": None if self.average is None else self.average.state_dict(),
             "random_states": random_states,  # one a process
             "step_size": self.sampler.step_size,
+            "length": self.sampler.length,
         }
         content = {**self._content(self.model, None), "training": training}
         save_checkpoint(path, content, previous=path.with_name(PREVIOUS))
@@ -107,12 +108,16 @@ class TrainingState:
         content = load_checkpoint(path)
         if "training" not in content:
             raise UserError(f"{path} holds a model alone; resume from the run's last.pt")
+        training = content["training"]
         changed = changes(restore_settings(content, path), self.experiment.settings)
+        length = training.get("length", self.sampler.length)
+        if length != self.sampler.length:  # for example without the --overfit that it began with
+            changed.append(f"training images: {length} -> {self.sampler.length}")
         if changed and not override:
             raise UserError(
-                f"{path} was trained with other settings ({'; '.join(changed)}); resume with "
-                "those, add --override to go on with the new ones, or start another run with "
-                "--set run_dir=DIR"
+                f"{path} was trained with other settings ({'; '.join(changed)}); resume the run "
+                f"folder, {path.parent.parent}, to keep those, add --override to go on with the "
+                "new ones, or start another run with --set run_dir=DIR"
             )
         before, now = restore_classes(content), list(self.experiment.classes.names)
         if before != now:
@@ -121,7 +126,6 @@ class TrainingState:
                 "another run with --set run_dir=DIR"
             )
         load_weights(self.model, content["model"], path)
-        training = content["training"]
         if not self._restore_optimizer(training, changed=bool(changed)):
             changed.append("the optimiser starts anew")
         self.scaler.load_state_dict(training["scaler"])

@@ -125,7 +125,7 @@ class Step:
                 "the images are uint8, so they come unnormalised; pass normalize=Normalize(mean, "
                 "std) to the experiment, or have the dataset return normalised float tensors"
             )
-        return pixels, batch.masks.to(self.hardware.device, non_blocking=True).long()
+        return pixels, self.hardware.copy(batch.masks).long()
 
     def _synchronising(self, last: bool) -> AbstractContextManager[None]:
         """Exchange gradients with the last batch of a step alone."""

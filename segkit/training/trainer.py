@@ -104,10 +104,10 @@ class Trainer:
             self.state.progress.loss_sum = total.item()
 
     def _train_epoch(self) -> None:
-        progress, device = self.state.progress, self.experiment.hardware.device
+        progress, hardware = self.state.progress, self.experiment.hardware
         self.step.begin_epoch(progress.epoch)
         before = progress.loss_sum / self.experiment.processes.count
-        self.loss_sum = torch.tensor(before, dtype=torch.float64, device=device)
+        self.loss_sum = torch.tensor(before, dtype=hardware.widest_float, device=hardware.device)
         self._notify("on_epoch_start")
         start = time.perf_counter()
         for batches in self.train_loader.steps(progress.epoch, progress.step):

@@ -403,8 +403,14 @@ def test_a_missing_file_names_the_nearest(experiment):
 
 
 def test_a_missing_file_or_a_folder_without_others_is_told_plainly(tmp_path):
-    for path in (tmp_path / "a.yaml", tmp_path / "nowhere" / "a.yaml", tmp_path):
+    for path in (tmp_path / "a.yaml", tmp_path / "nowhere" / "a.yaml"):
         assert refusal(path) == f"{path} is not a file"
+
+
+def test_a_folder_is_told_and_that_of_a_run_with_its_config(tmp_path):
+    assert refusal(tmp_path) == f"{tmp_path} is a folder; name a YAML file"
+    write(tmp_path, EXPERIMENT).rename(tmp_path / "config.yaml")
+    assert refusal(tmp_path) == f"{tmp_path} is a folder; did you mean {tmp_path}/config.yaml?"
 
 
 # Overrides

@@ -243,7 +243,7 @@ def test_a_folder_that_is_not_there_says_where_to_get_the_data(tmp_path):
         "'things'",
         str(tmp_path / "things"),
         "https://example.org/things",
-        "--set data.root=DIR",
+        "--data-root DIR",
     ):
         assert part in str(error.value)
 

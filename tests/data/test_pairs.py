@@ -205,7 +205,9 @@ def test_a_list_that_cannot_be_read_is_named(tmp_path, content):
     lay_out(tmp_path, ["a.png"], ["a.png"])
     if content is not None:
         (tmp_path / "train.txt").write_bytes(content)
-    with pytest.raises(UserError, match=r"list .*train\.txt cannot be read"):
+    with pytest.raises(
+        UserError, match=r"train\.txt cannot be read: .*; its path in the card is relative"
+    ):
         pair_files(make_card(tmp_path, list="train.txt"), "train")
 
 
@@ -258,5 +260,5 @@ def test_two_files_of_one_name_are_refused(tmp_path, kind):
 
 def test_a_missing_folder_is_named(tmp_path):
     (tmp_path / "images").mkdir()
-    with pytest.raises(UserError, match=r"no folder .*masks; .*--set data\.root=DIR"):
+    with pytest.raises(UserError, match=r"no folder .*masks; .*--data-root DIR"):
         pair_files(make_card(tmp_path), "train")

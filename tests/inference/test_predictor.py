@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
 from segkit.checkpoint import (
@@ -227,7 +228,7 @@ def test_what_is_left_to_chance_goes_alike_each_time(checkpoint, tiny_set):
 
 def test_wrong_images_are_refused(checkpoint):
     predictor = Predictor.load(checkpoint(), "cpu")
-    for shape in ((40, 48, 4), (40, 48, 1), (40, 48), (2, 40, 48, 3), (0, 48, 3), ()):
+    for shape in ((40, 48, 4), (40, 48, 2), (2, 40, 48, 3), (0, 48, 3), (0, 48), ()):
         with pytest.raises(UserError, match=r"takes images \(H, W, 3\), but got one of shape"):
             predictor(np.zeros(shape, np.uint8))
     for dtype in (np.float32, np.float64, np.uint16, bool):
@@ -243,6 +244,29 @@ def test_grey_and_deep_images(checkpoint):
     assert torch.equal(predictor(pixels[..., None]).mask, found.mask)
     with pytest.raises(UserError, match="float32, shares of 4095, but got uint16"):
         predictor(np.zeros((40, 48), np.uint16))
+
+
+@pytest.mark.parametrize("white", [None, 255.0])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_and_rgb_become_each_other_as_in_files(channels, white, checkpoint, tmp_path):
+    settings = {
+        "model.in_channels": channels,
+        "data.mean": [0.5] * channels,
+        "data.std": [0.2] * channels,
+    }
+    predictor = Predictor.load(checkpoint(settings, image_max=white), "cpu")
+    size = (40, 48) if channels == 3 else (40, 48, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    as_read = read_image(tmp_path / "image.png", channels, white)
+    assert as_read.shape == (40, 48, channels)
+    expected = predictor(as_read, probabilities=True)
+    if white:
+        pixels = pixels.astype(np.float32) / np.float32(white)
+    for given in (pixels, pixels[:, ::-1].copy()[:, ::-1]):
+        assert np.array_equal(predictor.preprocess(given), as_read)
+        found = predictor(given, probabilities=True)
+        assert torch.equal(found.probabilities, expected.probabilities)
 
 
 def test_an_array_may_be_read_only_mirrored_or_a_list(checkpoint):

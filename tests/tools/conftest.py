@@ -2,9 +2,10 @@
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -65,7 +66,21 @@ def browse() -> Callable[..., int]:
 
 
 @pytest.fixture
-def start() -> Callable[..., subprocess.Popen]:
+def tool() -> Callable[..., int]:
+    """Run a tool by its name; gives its exit code."""
+    return lambda name, *arguments: _load(name).main([*map(str, arguments)])
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let child processes receive SIGINT, which a shell makes background jobs ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def start(interruptible: None) -> Callable[..., subprocess.Popen]:
     """Start a tool in a process of its own, with CUDA hidden."""
 
     def run(tool: str, *arguments: Sequence[object]) -> subprocess.Popen:

@@ -143,7 +143,7 @@ def test_an_unknown_name(fetch_data, capsys):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise on Windows")
-def test_ctrl_c_in_the_middle_of_a_download(server, tmp_path):
+def test_ctrl_c_in_the_middle_of_a_download(server, interruptible, tmp_path):
     server.stall = True
     program = f"""
 import runpy, sys

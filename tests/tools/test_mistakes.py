@@ -33,7 +33,7 @@ def test_wrong_config_path(train, mistake):
 
 def test_missing_data_folder(tiny_config, tiny_set, train, mistake, tmp_path):
     shutil.rmtree(tiny_set.root)
-    mistake(train(tiny_config()), tiny_set.root, "--set data.root=DIR")
+    mistake(train(tiny_config()), tiny_set.root, "--data-root DIR")
     assert not (tmp_path / "run").exists()
 
 
@@ -118,7 +118,8 @@ def test_eval_of_a_weight_file(evaluate, mistake, tmp_path):
 
 def test_eval_without_a_checkpoint(evaluate, mistake, tmp_path):
     mistake(evaluate(tmp_path), "holds no checkpoint")
-    mistake(evaluate(tmp_path / "no.pt"), "no.pt")
+    mistake(evaluate(tmp_path / "no.pt"), "no.pt; name a run folder")
+    mistake(evaluate("configs/unet_vgg16.yaml"), "is no checkpoint; name the run folder")
 
 
 def test_eval_of_an_unknown_split(tiny_config, train, evaluate, mistake, tmp_path):

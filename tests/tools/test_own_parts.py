@@ -107,6 +107,11 @@ def test_a_checkpoint_says_how_to_bring_its_parts(experiment, train, evaluate, t
     error = capsys.readouterr().err
     assert "tiny_pools" in error
     assert f"add --import {PARTS}" in error
+    assert train(tmp_path / "run", "--resume") == 2
+    error = capsys.readouterr().err
+    assert "tiny_pools" in error
+    assert f"add --import {PARTS}" in error
+    assert train(tmp_path / "run", "--resume", "--import", PARTS) == 0
 
 
 def test_mistakes_in_the_options_of_own_parts_have_a_line(experiment):

@@ -221,13 +221,36 @@ def test_started_anew_the_run_goes_on_from_its_last_checkpoint(
 def test_a_mistake_is_told_without_a_traceback(five, tiny_config, together, tmp_path):
     code, said = together("tools/train.py", tiny_config({**PLAIN, "data.batch_size": 3}))
     assert code == 1
-    told = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert told
-    for line in told:
-        assert "'train' has 5 images, but a step takes 6" in line
-        assert "x 2 processes" in line
+    [told] = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert "'train' has 5 images, but a step takes 6" in told
+    assert "x 2 processes" in told
     assert "in train\n" not in said  # a line of the tool's own traceback
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--set", "train.epocs=3"], ["--resume"]])
+def test_a_mistake_that_all_make_is_told_once(arguments, tiny_config, together, tmp_path):
+    code, said = together("tools/train.py", tiny_config(PLAIN), *arguments)
+    assert code == 1
+    assert said.count("error: ") == 1, said
+    assert "\nTraceback" not in said
+
+
+def test_a_mistake_that_the_second_process_alone_meets_is_told(
+    tiny_config, tiny_set, together, tmp_path
+):
+    config = tiny_config({**PLAIN, "train.epochs": 2})
+    code, said = together("tools/train.py", config, "--set", "train.epochs=1")
+    assert code == 0, said
+    cut = tiny_set.root / "val/images/val_1.png"  # the second process evaluates it
+    before = cut.stat()
+    data = bytearray(cut.read_bytes())
+    data[len(data) // 2] ^= 255
+    cut.write_bytes(data)
+    os.utime(cut, ns=(before.st_atime_ns, before.st_mtime_ns))
+    code, said = together("tools/eval.py", tmp_path / "run")
+    assert code == 1
+    assert said.count(f"error: {cut}") == 1, said
 
 
 def test_torchrun_ends_by_a_signal_with_all_saved(tiny_config, train, free_port, tmp_path):
@@ -254,7 +277,7 @@ def test_torchrun_ends_by_a_signal_with_all_saved(tiny_config, train, free_port,
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode != 0
     assert out.count(f"stopped and saved to {last}") == 1, out + err
-    assert f"python tools/train.py {config} --resume" in out
+    assert f"python tools/train.py {tmp_path / 'run'} --resume" in out
     assert "Traceback" not in err.split("SignalException")[0].replace("Traceback", "", 1)
     saved = checkpoint(tmp_path / "run")["training"]
     position = saved["position"]

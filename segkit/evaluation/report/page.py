@@ -22,7 +22,7 @@ from segkit.evaluation.results import HEADLINES, Results
 from segkit.evaluation.scores import Shares, percent
 from segkit.evaluation.target import EvaluationTarget
 from segkit.files import check_folder, write_file
-from segkit.speed import rate
+from segkit.units import speed
 
 PACKAGES = ("segkit", "torch", "torchvision", "albumentations", "numpy", "torchmetrics")
 
@@ -131,7 +131,7 @@ def facts(evaluation: Evaluation, target: EvaluationTarget) -> dict[str, str]:
         "images predicted": f"in tiles of {cut.size} px, {cut.mode}" if cut else "whole",
         "averaged over": "; ".join(views) if predictor.averages else "",
         "device": str(predictor.hardware),
-        "evaluation took": f"{seconds:.1f} s ({rate(images / seconds)} images/s)",
+        "evaluation took": f"{seconds:.1f} s ({speed(images / seconds)})",
         "written": datetime.now().astimezone().isoformat(" ", "minutes"),
         "python": platform.python_version(),
         "platform": platform.platform(),

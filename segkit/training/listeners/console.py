@@ -14,9 +14,9 @@ from segkit.errors import UserError
 from segkit.evaluation import Scores
 from segkit.evaluation.scores import percent
 from segkit.optim import learning_rate
-from segkit.speed import rate
 from segkit.training.listeners.base import Listener, Run
 from segkit.training.progress import Row
+from segkit.units import clock, speed
 
 PLAIN_EVERY_S = 20  # between two progress lines where there is no terminal
 MUCH_WAITING = 0.3  # share of an epoch's time; beyond it, the log has a hint
@@ -173,15 +173,14 @@ def _step_note(trainer: Run, loss: float, validation_s: float) -> str:
     may_end_early = train.patience is not None or experiment.goal < 1
     return (
         f"loss {loss:.3f}  lr {learning_rate(trainer.state.optimizer):.2e}  "
-        f"{rate(sampler.step_size / seconds_per_step)} images/s  "
+        f"{speed(sampler.step_size / seconds_per_step)}  "
         f"{'at most ' if may_end_early else ''}{left} left"
     )
 
 
 def _epoch_line(row: Row, scores: Scores | None, names: tuple[str, ...], epochs: int) -> str:
     line = (
-        f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.3f}  "
-        f"{rate(row['images_per_second'])} images/s"
+        f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.3f}  {speed(row['images_per_second'])}"
     )
     if scores is None:
         return line
@@ -192,14 +191,3 @@ def _epoch_line(row: Row, scores: Scores | None, names: tuple[str, ...], epochs:
         f"mean accuracy {percent(scores.mean_accuracy)} %  {scores.miou_line()}\n"
         f"    IoU: {per_class}"
     )
-
-
-def clock(seconds: float) -> str:
-    """Write a time span.
-
-    >>> clock(75), clock(7384)
-    ('1:15', '2:03:04')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

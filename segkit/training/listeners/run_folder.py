@@ -7,6 +7,7 @@ import io
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -20,12 +21,14 @@ from torch import Tensor
 
 from segkit.checkpoint import BEST, LAST, PREVIOUS, load_checkpoint
 from segkit.config import dump_config
+from segkit.config.load import RUN_CONFIG
+from segkit.config.run import ENVIRONMENT
 from segkit.config.schema import Every
 from segkit.errors import UserError
 from segkit.evaluation import Scores
 from segkit.experiment import Experiment
 from segkit.files import remove_leftovers, write_file
-from segkit.registry import imported
+from segkit.registry import import_options, imported
 from segkit.training.listeners.base import Listener, Run
 from segkit.training.progress import Row
 
@@ -56,11 +59,14 @@ class RunFolder(Listener):
         exists = holds_run(self.path)
         if exists and not resume:
             raise UserError(
-                f"{self.path} already holds a run; add --resume to go on with it, or start another "
-                "with --set run_dir=DIR"
+                f"{self.path} already holds a run; go on with it by {resume_command(self.path)}, "
+                "or start another with --set run_dir=DIR"
             )
         if resume and not exists:
-            raise UserError(f"nothing to resume: there is no {self.last}; leave out --resume")
+            raise UserError(
+                f"nothing to resume: there is no {self.last}; name the experiment's YAML file and "
+                "leave out --resume"
+            )
         existing = next(p for p in [self.path, *self.path.resolve().parents] if p.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK):
             raise self._unwritable(f"{existing} is not a folder one may write to")
@@ -90,9 +96,9 @@ class RunFolder(Listener):
                 # otherwise the next save would keep the damaged one instead
                 os.replace(self.previous, self.last)
             if experiment.config is not None:
-                write_file(self.path / "config.yaml", dump_config(experiment.config))
+                write_file(self.path / RUN_CONFIG, dump_config(experiment.config))
             facts = environment(experiment)
-            write_file(self.path / "env.json", json.dumps(facts, indent=2) + "\n")
+            write_file(self.path / ENVIRONMENT, json.dumps(facts, indent=2) + "\n")
         experiment.processes.barrier()
 
     def on_step(self, trainer: Run, loss: Tensor) -> None:
@@ -142,6 +148,12 @@ class RunFolder(Listener):
         return UserError(
             f"cannot make the run folder {self.path}: {reason}; name another with --set run_dir=DIR"
         )
+
+
+def resume_command(folder: Path, *options: str) -> str:
+    """Return the command line that goes on with a run, with the imports of this process."""
+    command = ["python", "tools/train.py", str(folder), "--resume", *options]
+    return shlex.join([*command, *import_options(imported())])
 
 
 def holds_run(path: str | Path) -> bool:
