@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
 from segkit.config.load import apply_override, read_yaml, validate
 from segkit.config.parts import Section
-from segkit.data.colors import BLACK, distinct_colors
+from segkit.data.class_entries import ClassEntries
 from segkit.data.label_proposal import propose_labels
 from segkit.data.raster import raster_files
 from segkit.errors import UserError, unknown_name
-from segkit.labels import IGNORE, MAX_CLASSES
+from segkit.labels import IGNORE
 
 LABELS = "classes", "label_map"  # keys of a card, which the masks can propose
-
-Channel = Annotated[int, Field(ge=0, le=255)]
 
 
 def _raw_key(key: object) -> int | str:
@@ -37,21 +34,6 @@ def _raw_key(key: object) -> int | str:
 
 # What a mask file holds: a number, or a colour as "128 64 0"
 RawKey = Annotated[int | str, PlainValidator(_raw_key)]
-
-
-class ClassEntry(Section):
-    """A class and the RGB colour that it is drawn in."""
-
-    name: str
-    color: tuple[Channel, Channel, Channel]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _is_a_mapping(cls, given: Any) -> Any:
-        if not isinstance(given, (Mapping, ClassEntry)):
-            text = "write a class as its name, or as {name: road, color: [128, 64, 128]}"
-            raise PydanticCustomError("no_class", text)
-        return given
 
 
 class Split(Section):
@@ -88,7 +70,7 @@ class Card(Section):
     name: str
     root: str  # relative to the card's own folder
     builtin: Literal["streets"] | None = None  # drawn at first use
-    classes: tuple[ClassEntry, ...]  # YAML may hold names alone; colours are chosen then
+    classes: ClassEntries
     label_map: dict[RawKey, str]  # value or colour in a mask file -> class name or "ignore"
     foreground: str | None = None  # of two classes, the one to find; null: the second
     splits: dict[str, Split]
@@ -99,40 +81,6 @@ class Card(Section):
     source: str = ""
     licence: str = ""
     citation: str = ""
-
-    @field_validator("classes", mode="before")
-    @classmethod
-    def _names_alone_get_colors(cls, given: Any) -> Any:
-        if not isinstance(given, (list, tuple)):
-            return given
-        entries = [{"name": entry} if isinstance(entry, str) else entry for entry in given]
-        plain = [i for i, e in enumerate(entries) if isinstance(e, dict) and "color" not in e]
-        taken = []
-        for entry in entries:
-            match entry:
-                case {"color": [int() as r, int() as g, int() as b]} | ClassEntry(color=(r, g, b)):
-                    taken.append((r, g, b))
-        chosen = distinct_colors(len(plain), taken)
-        if plain[:1] == [0] and BLACK not in taken:  # the first class is the background, as a rule
-            chosen.insert(0, BLACK)
-        for index, color in zip(plain, chosen, strict=False):
-            entries[index] = {**entries[index], "color": color}
-        return entries
-
-    @field_validator("classes")
-    @classmethod
-    def _classes_differ(cls, classes: tuple[ClassEntry, ...]) -> tuple[ClassEntry, ...]:
-        names = [entry.name for entry in classes]
-        if len(names) < 2:
-            raise ValueError(
-                f"classes has {len(names)} entry; a binary task is two classes, for example "
-                "background and thing, each with its raw value in label_map"
-            )
-        if len(names) > MAX_CLASSES:
-            raise ValueError(f"classes has {len(names)} entries; at most {MAX_CLASSES} fit")
-        if len(set(names)) < len(names) or IGNORE in names:
-            raise ValueError(f"class names must be unique and not '{IGNORE}', got {names}")
-        return classes
 
     @field_validator("label_map", mode="wrap")
     @classmethod
@@ -206,7 +154,7 @@ class Card(Section):
 class _Draft(Card):
     """A card that lacks its label map, and perhaps its classes."""
 
-    classes: tuple[ClassEntry, ...] = ()
+    classes: ClassEntries = ()
     label_map: Any = None
 
     @model_validator(mode="after")

@@ -73,15 +73,12 @@ class Predictor:
     ) -> None:
         if not scales or not all(0.1 <= scale <= 10 for scale in scales):
             raise UserError(f"scales must be one or more numbers from 0.1 to 10, not {scales}")
-        self.model = model
-        self.normalize = normalize
-        self.hardware = hardware
+        self.model, self.normalize, self.hardware = model, normalize, hardware
         self.tiles = tiles
         self.views = [(s, mirrored) for s in scales for mirrored in ((False, True)[: 1 + flip])]
         self.averages = self.views != [(1.0, False)]
-        self.preprocess = preprocess or Preprocess(
-            None if normalize is None else len(normalize.mean)
-        )
+        channels = None if normalize is None else len(normalize.mean)
+        self.preprocess = preprocess or Preprocess(channels)
         self.card = card
         if card and not classes:
             classes = Classes(card.class_names, card.colors, card.foreground)
