@@ -79,7 +79,7 @@ def difference_table(found: dict[str, list[Difference]], results: Sequence[Compa
 def difference_line(difference: Difference) -> str:
     """Return a difference in points with interval and verdict.
 
-    >>> difference_line(Difference("nearest", 0.012, (-0.004, 0.029)))
+    >>> difference_line(Difference("nearest", 0.012, (-0.004, 0.029), "not distinguishable"))
     '+1.2 [-0.4, +2.9]: not distinguishable'
     """
     shown = f"{100 * difference.value:+.1f}"

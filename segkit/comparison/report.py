@@ -16,7 +16,7 @@ from segkit.comparison.export import (
     main_table,
     run_csv,
 )
-from segkit.comparison.results import Compared, differences
+from segkit.comparison.results import MIN_RUNS, Compared, differences
 from segkit.drawing.costs import draw_costs
 from segkit.drawing.pages import render
 from segkit.evaluation.intervals import MIN_BLOCKS
@@ -51,9 +51,14 @@ def make_report(
         f"deviation over them); steps of batch {first.config.data.batch_size} on {hardware}, taken "
         "in turns.",
         "Differences come with 95 % intervals by paired bootstrap over images and runs. Fewer than "
-        f"{MIN_BLOCKS} independent images or blocks of consecutive images are too few to tell; "
-        f"here are {run.drawn}.",
+        f"{MIN_BLOCKS} independent images or blocks of consecutive images (here: {run.drawn}), or "
+        f"than {MIN_RUNS} runs of a model, are too few to tell.",
     ]
+    if 1 in counts:
+        notes.append(
+            "A single run is compared with a single run over images alone, which says nothing of "
+            "other seeds."
+        )
     found = {name: differences(results, name) for name in compared(results)}
     tables = {
         "What it costs and brings": main_table(results),

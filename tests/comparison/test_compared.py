@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from segkit.comparison.export import (
     as_markdown,
@@ -14,7 +15,6 @@ from segkit.comparison.export import (
 )
 from segkit.comparison.report import compared
 from segkit.comparison.results import Compared, differences
-from segkit.evaluation.intervals import percentiles
 from segkit.evaluation.results import HEADLINES, Headline
 from segkit.receptive_field import Reach
 
@@ -22,12 +22,12 @@ SAMPLES = 4000
 REACH = Reach(3, 3, 7)
 
 
-def result(name, *runs, reach=REACH):
+def result(name, *runs, reach=REACH, samples=SAMPLES):
     """A model whose runs have these mIoUs, each given by a value and its bootstrap samples."""
     found = []
-    for value, samples in runs:
-        samples = np.broadcast_to(samples, SAMPLES)
-        headline = Headline(value, percentiles(samples), samples)
+    for value, drawn in runs:
+        drawn = np.broadcast_to(drawn, samples)
+        headline = Headline(value, (0.0, 1.0), drawn)
         found.append(
             SimpleNamespace(
                 headlines=dict.fromkeys(("miou", "pixel_accuracy", "boundary_f1"), headline),
@@ -47,7 +47,7 @@ def test_images_that_are_hard_for_all_do_not_widen_a_difference():
     assert difference.name == "bad"
     assert difference.value == pytest.approx(-0.02)
     assert difference.interval == pytest.approx((-0.02, -0.02))
-    assert difference.verdict == "worse"
+    assert difference.verdict == "worse (these two runs alone)"
 
 
 def test_images_drawn_at_random_make_a_difference_uncertain():
@@ -61,16 +61,48 @@ def test_images_drawn_at_random_make_a_difference_uncertain():
     # the difference of two normal values
     assert low == pytest.approx(-0.02 - 1.96 * 0.03 * 2**0.5, abs=0.005)
     assert high == pytest.approx(-0.02 + 1.96 * 0.03 * 2**0.5, abs=0.005)
-    assert difference.verdict == "not distinguishable"
+    assert difference.verdict == "not distinguishable (these two runs alone)"
 
 
 def test_runs_that_differ_among_themselves_make_a_difference_uncertain():
-    same = result("same", (0.70, 0.70), (0.70, 0.70))
-    mixed = result("mixed", (0.60, 0.60), (0.78, 0.78))
+    same = result("same", *[(0.70, 0.70)] * 3)
+    mixed = result("mixed", (0.60, 0.60), (0.66, 0.66), (0.78, 0.78))
     [difference] = differences([same, mixed], "miou")
-    assert difference.value == pytest.approx(-0.01)
-    assert difference.interval == pytest.approx((-0.10, 0.08))
+    assert difference.value == pytest.approx(-0.02)
+    # three of one run are drawn in 1 of 27 samples each, and lie 1.73 times as far out
+    factor = stats.t.ppf(0.975, 4) / stats.norm.ppf(0.975) * (3 / 2) ** 0.5
+    assert difference.interval == pytest.approx((-0.02 - 0.08 * factor, -0.02 + 0.10 * factor))
     assert difference.verdict == "not distinguishable"
+
+
+def covered(models, trials=300):
+    """How often the interval holds that models are equal; of each, the spread of its three runs."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for trial in range(trials):
+        results = []
+        for spread in models:
+            values = rng.normal(0.5, spread, 3)
+            results.append(result(f"{len(results)}", *((v, v) for v in values), samples=500))
+        [difference] = differences(results, "miou", seed=trial)
+        low, high = difference.interval
+        held += low <= 0 <= high
+    return held / trials
+
+
+def test_intervals_of_three_runs_hold_the_truth():
+    assert 0.92 <= covered([0.02, 0.02]) <= 0.98  # 80 % without the widening
+    assert covered([0.02, 0.0]) > 0.85
+
+
+def test_two_runs_are_too_few_to_tell():
+    three = result("three", *[(0.70, 0.70)] * 3)
+    for other in (result("two", *[(0.5, 0.5)] * 2), result("one", (0.5, 0.5))):
+        [difference] = differences([three, other], "miou")
+        assert difference.interval is None
+        assert difference_line(difference) == "-20.0: too few runs to tell"
+    few = [result(name, *[(value, value)] * 2) for name, value in (("a", 0.6), ("b", 0.5))]
+    assert [d.verdict for d in differences(few, "miou")] == ["too few runs to tell"]
 
 
 def test_the_best_is_the_one_of_the_highest_mean():
@@ -94,17 +126,17 @@ def test_without_intervals_nothing_can_be_told():
 
 
 def test_tables_say_mean_deviation_and_verdict():
-    good = result("good", (0.70, 0.70), (0.72, 0.72))
-    bad = result("bad", (0.5, 0.5), (0.5, 0.5), reach=None)
+    good = result("good", (0.70, 0.70), (0.71, 0.71), (0.72, 0.72))
+    bad = result("bad", *[(0.5, 0.5)] * 3, reach=None)
     rows = main_table([bad, good])
     assert [row[0] for row in rows] == ["model", "good", "bad"]
-    assert rows[1][1:7] == ["1.5", "2.50", "7", "0.250", "300", "71.0 ± 1.4"]
+    assert rows[1][1:7] == ["1.5", "2.50", "7", "0.250", "300", "71.0 ± 1.0"]
     assert rows[2][3] == "all"
     found = {"miou": differences([bad, good], "miou")}
     assert difference_table(found, [bad, good]) == [
         ["model", "mIoU, points to good"],
         ["good", "best"],
-        ["bad", "-21.0 [-22.0, -20.0]: worse"],
+        ["bad", "-21.0 [-22.7, -19.3]: worse"],
     ]
     single = main_table([result("one", (0.5, 0.5))])
     assert single[1][7] == "50.0"
