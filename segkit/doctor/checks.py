@@ -14,7 +14,7 @@ from segkit.data.pairs import explain_unpaired
 from segkit.doctor.finding import Finding, Severity
 from segkit.doctor.leaks import duplicates, leaks
 from segkit.doctor.scan import SplitFacts
-from segkit.doctor.shift import NOTABLE, estimate_shift
+from segkit.doctor.shift import NOTABLE
 from segkit.labels import IGNORE
 
 RARE = 0.001  # share of the valid pixels below which a class is called rare
@@ -131,7 +131,7 @@ def _contents(card: Card, split: SplitFacts) -> Iterator[Finding]:
 
 
 def _shifts(split: SplitFacts) -> Iterator[Finding]:
-    shift = estimate_shift([facts.edges for facts in split.facts])
+    shift = split.shift
     if shift is not None and shift.is_shifted:
         sides = [
             f"{abs(value):.1f} px [{low:.1f}, {high:.1f}] {word[value > 0]}"

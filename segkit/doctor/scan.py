@@ -15,11 +15,13 @@ from segkit.data.inspect import MaskFacts, channel_sums, inspect_mask
 from segkit.data.label_map import LabelMap
 from segkit.data.pairs import Listing, Pair, Pairs, list_files
 from segkit.data.parallel import parallel_map
+from segkit.doctor.distant import CELL, coarse_correlation, distant_shift
 from segkit.doctor.fingerprint import Fingerprint, fingerprint
-from segkit.doctor.shift import edge_correlation
+from segkit.doctor.shift import Shift, edge_correlation, estimate_shift
 from segkit.errors import UserError
 
 SHIFT_SAMPLES = 400  # pairs of a split whose edges are compared; more add little certainty
+FAR_SAMPLES = 100  # of them that are read again where masks are shifted far
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Facts:
     channels: NDArray[np.float64] | None = None  # see `channel_sums`, (3, C)
     fingerprint: Fingerprint | None = None
     edges: NDArray[np.float32] | None = None  # see `edge_correlation`; None for most pairs
+    far_edges: NDArray[np.float32] | None = None  # see `coarse_correlation`; the same
 
 
 @dataclass
@@ -43,6 +46,7 @@ class SplitFacts:
     error: str = ""  # why its files could not be listed
     listing: Listing | None = None
     facts: list[Facts] = field(default_factory=list)  # of each pair, once scanned
+    shift: Shift | None = None  # of the masks, if it can be told
 
     @property
     def pairs(self) -> Pairs:
@@ -85,6 +89,7 @@ def scan(
         for facts in parallel_map(inspect, len(pairs)):
             split.facts.append(facts)
             on_pair()
+        split.shift = _measure_shift(split, card, labels, channels)
         seen.update({(pair.image, pair.mask): facts for pair, facts in split})
 
 
@@ -95,14 +100,33 @@ def _inspect(pair: Pair, card: Card, labels: LabelMap, channels: int | None, edg
     except UserError as error:
         return Facts(mask_facts, image_error=str(error))
     size = image.shape[0], image.shape[1]
-    surface = None
+    near = far = None
     if edges and mask is not None and size == mask.shape and min(size) > 1:
-        surface = edge_correlation(image, mask)
+        near, far = edge_correlation(image, mask), coarse_correlation(image, mask)
     return Facts(
         mask_facts,
         image_size=size,
         constant=bool((image == image[:1, :1]).all()),
         channels=channel_sums(image),
         fingerprint=fingerprint(image),
-        edges=surface,
+        edges=near,
+        far_edges=far,
     )
+
+
+def _measure_shift(
+    split: SplitFacts, card: Card, labels: LabelMap, channels: int | None
+) -> Shift | None:
+    """Measure how masks are shifted; where that is far, by reading some pairs again."""
+    near = estimate_shift([facts.edges for facts in split.facts])
+    found = [(pair, facts.far_edges) for pair, facts in split if facts.far_edges is not None]
+    place = distant_shift([surface for _, surface in found])
+    if place is None or (near is not None and max(map(abs, place)) <= CELL):
+        return near
+    chosen = [pair for pair, _ in found][:: 1 + len(found) // FAR_SAMPLES]
+
+    def measure(index: int) -> NDArray[np.float32] | None:
+        image = read_image(chosen[index].image, channels, card.image_max)
+        return edge_correlation(image, labels.read(chosen[index].mask), place)
+
+    return estimate_shift(list(parallel_map(measure, len(chosen))), around=place) or near

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from segkit.data.images import to_grey
 from segkit.labels import IGNORE_INDEX
 
-RADIUS = 6  # pixels, the largest shift looked for
+RADIUS = 6  # pixels around a place, within which a shift is measured
 MIN_POINTS = 100  # boundary pixels that an image needs to be used
 MAX_POINTS = 1500  # that are looked at in either direction; more cost time and tell little
 MIN_IMAGES = 10
@@ -45,8 +45,10 @@ class Shift(NamedTuple):
         )
 
 
-def edge_correlation(image: NDArray, mask: NDArray[np.integer]) -> NDArray[np.float32] | None:
-    """Correlate class boundaries with image edges, over shifts of up to RADIUS pixels.
+def edge_correlation(
+    image: NDArray, mask: NDArray[np.integer], around: tuple[int, int] = (0, 0)
+) -> NDArray[np.float32] | None:
+    """Correlate class boundaries with image edges, over shifts of up to RADIUS pixels from a place.
 
     Both are forward differences, so that a boundary and its edge have the same place. An edge
     counts as a multiple of the mean edge around it, so that neither a textured wall nor a bright
@@ -54,23 +56,22 @@ def edge_correlation(image: NDArray, mask: NDArray[np.integer]) -> NDArray[np.fl
 
     Shape: image `(H, W, C)`, uint8 or float 0 ... 1, and class indices `(H, W)` to `(13, 13)`;
         `[RADIUS + dy, RADIUS + dx]` is how much stronger than elsewhere in the window edges are
-        where boundaries would be, were the mask moved back by (dy, dx).
+        where boundaries would be, were the mask moved back by (dy, dx) and `around`.
 
     Returns:
-        The correlation; None if there are fewer than MIN_POINTS = 100 boundary pixels that are
-        RADIUS or more from the frame.
+        The correlation; None if there are fewer than MIN_POINTS = 100 boundary pixels that stay
+        within the frame under every shift.
     """
     light = to_grey(image).astype(np.float32)
     total = np.zeros(_WINDOW**2)
     points = 0
     for axis in (0, 1):
-        places = _boundaries(mask, axis)
+        places = _boundaries(mask, axis, around)
         if not places.size:
             continue
-        edges = np.abs(np.diff(light, axis=axis))
-        strength = edges / (cv2.blur(edges, (_WINDOW, _WINDOW)) + _CONTRAST)
-        moves = np.arange(-RADIUS, RADIUS + 1)
-        moves = (moves[:, None] * strength.shape[1] + moves).ravel()
+        strength = edge_strength(light, axis)
+        dy, dx = (place + np.arange(-RADIUS, RADIUS + 1) for place in around)
+        moves = (dy[:, None] * strength.shape[1] + dx).ravel()
         total += strength.ravel()[places - moves[:, None]].sum(axis=1)
         points += places.size
     if points < MIN_POINTS:
@@ -79,19 +80,36 @@ def edge_correlation(image: NDArray, mask: NDArray[np.integer]) -> NDArray[np.fl
     return (surface - surface.mean()).astype(np.float32)
 
 
-def _boundaries(mask: NDArray[np.integer], axis: int) -> NDArray[np.intp]:
-    """Return where the class changes along an axis as flat indices, MAX_POINTS at most."""
+def edge_strength(light: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """Return the differences of grey levels along an axis, as multiples of those around."""
+    edges = np.abs(np.diff(light, axis=axis))
+    strength: NDArray[np.float32] = edges / (cv2.blur(edges, (_WINDOW, _WINDOW)) + _CONTRAST)
+    return strength
+
+
+def class_changes(mask: NDArray[np.integer], axis: int) -> NDArray[np.bool_]:
+    """Mark where the class changes along an axis, other than from or to void."""
     ahead, behind = (mask[1:], mask[:-1]) if axis == 0 else (mask[:, 1:], mask[:, :-1])
-    change = (ahead != behind) & (ahead != IGNORE_INDEX) & (behind != IGNORE_INDEX)
+    return (ahead != behind) & (ahead != IGNORE_INDEX) & (behind != IGNORE_INDEX)
+
+
+def _boundaries(mask: NDArray[np.integer], axis: int, around: tuple[int, int]) -> NDArray[np.intp]:
+    """Return where the class changes along an axis as flat indices, MAX_POINTS at most."""
+    change = class_changes(mask, axis)
     inner = np.zeros_like(change)  # every shift sees the same boundaries
-    window = slice(RADIUS, -RADIUS)
-    inner[window, window] = change[window, window]
+    window = tuple(
+        slice(max(0, place + RADIUS), max(0, side + min(0, place - RADIUS)))
+        for side, place in zip(change.shape, around, strict=True)
+    )
+    inner[window] = change[window]
     places = np.flatnonzero(inner)
     return places[:: 1 + len(places) // MAX_POINTS]
 
 
-def estimate_shift(surfaces: Sequence[NDArray[np.float32] | None], seed: int = 0) -> Shift | None:
-    """Estimate the shift that masks have in common.
+def estimate_shift(
+    surfaces: Sequence[NDArray[np.float32] | None], seed: int = 0, around: tuple[int, int] = (0, 0)
+) -> Shift | None:
+    """Estimate the shift that masks have in common, by surfaces measured around a place.
 
     The surfaces' mean peaks at the shift, refined by a parabola along either axis. Intervals
     are percentiles of 1000 bootstrap samples of the images (Efron and Tibshirani, An Introduction
@@ -119,8 +137,8 @@ def estimate_shift(surfaces: Sequence[NDArray[np.float32] | None], seed: int = 0
     low, high = np.percentile([_summit(sample) for sample in samples], [2.5, 97.5], axis=0)
     if (high - low).max() > MAX_WIDTH:
         return None
-    dy, dx = _summit(mean)
-    (dy_low, dx_low), (dy_high, dx_high) = low.tolist(), high.tolist()
+    dy, dx = np.add(_summit(mean), around).tolist()
+    (dy_low, dx_low), (dy_high, dx_high) = (low + around).tolist(), (high + around).tolist()
     return Shift(dy, dx, (dy_low, dy_high), (dx_low, dx_high), images)
 
 

@@ -7,8 +7,14 @@ from segkit.streets import draw_scene
 
 
 @pytest.fixture(scope="session")
-def scenes():
-    return [draw_scene(0, "train", index)[0] for index in range(40)]
+def drawn():
+    """Images and their masks."""
+    return [draw_scene(0, "train", index) for index in range(40)]
+
+
+@pytest.fixture(scope="session")
+def scenes(drawn):
+    return [image for image, _ in drawn]
 
 
 @pytest.fixture(scope="session")

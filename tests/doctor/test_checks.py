@@ -308,6 +308,19 @@ def test_a_video_whose_frames_are_named_by_numbers_has_no_empty_name(town):
     assert "''" not in found.text
 
 
+@pytest.mark.parametrize(("dy", "dx"), [(6, 0), (-20, 12)])
+def test_masks_moved_far_are_measured_too(dy, dx, town):
+    town.change_masks("test", lambda mask: np.roll(mask, (dy, dx), (0, 1)))
+    (found,) = examine(town)
+    assert key(found) == ("warning", "shift", "test", 12)
+    sides = re.findall(r"([\d.]+) px \[\S+, \S+\] (\w+)", found.text)
+    expected = [(dx, "right"), (dy, "down" if dy > 0 else "up")]
+    expected = [(abs(by), side) for by, side in expected if by]
+    assert [side for _, side in sides] == [side for _, side in expected]
+    measured = [float(by) for by, _ in sides]
+    assert measured == pytest.approx([by for by, _ in expected], abs=0.1)
+
+
 @pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__)
 def test_a_fault_alone_is_found_and_nothing_else(plant, town):
     plant(town)

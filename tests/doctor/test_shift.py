@@ -13,12 +13,11 @@ from segkit.doctor.shift import (
     edge_correlation,
     estimate_shift,
 )
-from segkit.streets import draw_scene
 
 
 @pytest.fixture(scope="module")
-def scenes():
-    return [draw_scene(0, "train", index) for index in range(24)]
+def scenes(drawn):
+    return drawn[:24]
 
 
 def surfaces(scenes, dy=0, dx=0):
