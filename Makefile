@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help train test test-tools test-package lint clean
+.PHONY: help train test test-tools test-package test-slow lint clean
 
 help:
-	@echo "make train   set up and train U-Net on VGG16 on the built-in street scenes"
-	@echo "make test    set up and run the tests"
-	@echo "make lint    set up and run ruff and mypy"
-	@echo "make clean   remove .venv and caches; data and runs stay"
+	@echo "make train      set up and train U-Net on VGG16 on the built-in street scenes"
+	@echo "make test       set up and run the tests"
+	@echo "make test-slow  set up and run those that take long"
+	@echo "make lint       set up and run ruff and mypy"
+	@echo "make clean      remove .venv and caches; data and runs stay"
 
 # Rebuilt when the dependencies change; pip, because it takes torch's right build.
 $(VENV)/.dev: pyproject.toml
@@ -24,13 +25,16 @@ train: $(VENV)/.dev
 test:
 	@$(MAKE) --no-print-directory --jobs=2 test-tools test-package
 
-test-tools test-package: export OMP_NUM_THREADS = 1
+test-tools test-package test-slow: export OMP_NUM_THREADS = 1
 
 test-tools: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/tools
 
 test-package: $(VENV)/.dev
 	$(BIN)/python -m pytest --ignore=tests/tools
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest --ignore=tests/tools -m slow
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
