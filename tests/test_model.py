@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from segkit.config import ModelConfig
 from segkit.errors import UserError
@@ -199,6 +200,17 @@ def test_compiles_without_a_graph_break(decoder):
     with torch.no_grad():
         compiled = torch.compile(model, backend="eager", fullgraph=True)
         torch.testing.assert_close(compiled(image), model(image), rtol=0, atol=1e-6)
+
+
+def test_torch_func_sees_the_gradients_of_backward():
+    model = build_model(config(), num_classes=3).eval()
+    image = torch.randn(1, 3, 33, 47)
+    weights = dict(model.named_parameters())
+    result = torch.func.grad(lambda w: functional_call(model, w, image).square().mean())(weights)
+    model(image).square().mean().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.any(), name
+        torch.testing.assert_close(result[name], parameter.grad)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
