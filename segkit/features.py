@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -93,11 +93,12 @@ def crop_or_pad(
 def check_maps(maps: Sequence[Tensor], in_channels: Sequence[int], decoder: nn.Module) -> None:
     """Refuse maps that are not those the decoder was built for."""
     name = type(decoder).__name__
-    if isinstance(maps, (Mapping, Tensor)):
-        remedy = "list(maps.values())" if isinstance(maps, Mapping) else "[maps]"
+    loose = isinstance(maps, (Mapping, Tensor, Pyramid))
+    if loose or any(not isinstance(m, Tensor) for m in maps):
+        held = "" if loose else f" of {', '.join(type(m).__name__ for m in maps)}"
         raise UserError(
-            f"{name} takes a list of maps, finest first, but got a {type(maps).__name__}; pass "
-            f"{remedy}"
+            f"{name} takes a list of maps, finest first, but got a {type(maps).__name__}{held}; "
+            f"pass {_list_of_maps(maps, in_channels)}"
         )
     got, last = ([m.shape[axis] for m in maps] for axis in (1, -1))
     if got != list(in_channels):
@@ -108,6 +109,23 @@ def check_maps(maps: Sequence[Tensor], in_channels: Sequence[int], decoder: nn.M
             f"{name} was built with in_channels={list(in_channels)}, finest map first, but got "
             f"maps with channels {got}; {remedy}"
         )
+
+
+def _list_of_maps(maps: Any, in_channels: Sequence[int]) -> str:
+    """Say what to pass instead of `maps`, which is no list of maps."""
+    if isinstance(maps, Pyramid):
+        return "its parts, as in decoder(*pyramid)"
+    if isinstance(maps, Tensor):
+        return "[maps]"
+    if isinstance(maps, Mapping):
+        tensors = {key: m for key, m in maps.items() if isinstance(m, Tensor) and m.ndim == 4}
+        for axis in (1, -1):  # (N, H, W, C) gets its own sentence once it is in a list
+            keys = [key for key, m in tensors.items() if m.shape[axis] in in_channels]
+            if keys and len(keys) == len(maps):
+                return "list(maps.values())"
+            if keys:
+                return f"[{', '.join(f'maps[{key!r}]' for key in keys)}]"
+    return f"tensors (N, C, H, W) with channels {list(in_channels)}"
 
 
 def check_strides(in_channels: Sequence[int], strides: Sequence[int]) -> None:

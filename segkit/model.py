@@ -24,7 +24,9 @@ class SegmentationModel(nn.Module):
     """An encoder that returns a `Pyramid`, and a decoder that turns it into logits.
 
     The input is padded with zeros at the bottom and right to a multiple of the encoder's `stride`
-    and the logits are cropped, so any size works; a multiple of the stride is not padded.
+    and the logits are cropped, so any size works, in a traced or exported graph too. At a multiple
+    of the stride this changes nothing. `torch.export` with free sizes needs a `Dim` whose `min` is
+    above the stride.
 
     Shape: `(N, in_channels, H, W)` to `(N, num_classes, H, W)`.
     """
@@ -37,11 +39,13 @@ class SegmentationModel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of normalised images."""
-        height, width = x.shape[-2:]
-        bottom, right = -height % self.stride, -width % self.stride
-        if bottom or right:
-            x = F.pad(x, (0, right, 0, bottom))
-        return self.decoder(*self.encoder(x))[..., :height, :width]
+        step = self.stride
+        bottom, right = ((side + step - 1) // step * step - side for side in x.shape[-2:])
+        # Without an `if`, whose answer for the example a trace would keep for every size, and
+        # without a slice, for which torch.export would compare the sizes of the example.
+        x = F.pad(x, (0, right, 0, bottom))
+        logits = self.decoder(*self.encoder(x))
+        return F.pad(logits, (0, -right, 0, -bottom))
 
 
 def logits_of(output: Tensor | Mapping[str, Tensor]) -> Tensor:

@@ -49,6 +49,9 @@ def check_decoder(
                     assert logits.shape == (2, num_classes, *size), f"not {tuple(logits.shape)}"
                     assert logits.isfinite().all()
     _check_network(build, torch.randn(2, 3, 2 * top, 4 * top), "decoder.")
+    with _point("size=(H, W) crops the logits at the bottom and right"):
+        logits = model.decoder(maps, recorded, indices)
+        assert torch.equal(model.decoder(maps, recorded, indices, size=(5, 3)), logits[..., :5, :3])
     if not sees_all(model) and not any(isinstance(m, nn.GroupNorm) for m in model.modules()):
         with _point("a tile with a halo gives the logits of the whole image, or sees_all is True"):
             _check_tiles(model.eval())

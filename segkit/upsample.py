@@ -54,16 +54,21 @@ class Interpolate(nn.Module):
 
     def forward(self, x: Tensor, size: Size | None = None, indices: Tensor | None = None) -> Tensor:
         """Upsample `x`; `indices` are ignored."""
-        corners = None if self.mode == "nearest" else False
         # autocast on CPUs would widen the map to fp32, and with it all that is concatenated to it
         with torch.autocast(x.device.type, enabled=False):
-            if self.mode == "bilinear" and self.factor == 2 and x.is_cpu and x.requires_grad:
-                x = cast(Tensor, _BilinearDoubling.apply(x))
-            else:
-                x = F.interpolate(
-                    x, scale_factor=self.factor, mode=self.mode, align_corners=corners
-                )
+            x = self._interpolate(x)
         return _restored(x, size, self.factor, "replicate")
+
+    def _interpolate(self, x: Tensor) -> Tensor:
+        doubling = self.mode == "bilinear" and self.factor == 2
+        tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]
+        # a trace cannot hold a gradient written in Python
+        if doubling and x.is_cpu and x.requires_grad and not tracing:
+            return cast(Tensor, _BilinearDoubling.apply(x))
+        corners = None if self.mode == "nearest" else False
+        # the size, because torch.export cannot compute it from a factor in bicubic mode
+        size = [self.factor * side for side in x.shape[-2:]]
+        return F.interpolate(x, size, mode=self.mode, align_corners=corners)
 
     def extra_repr(self) -> str:
         """Describe the module in `print(model)`."""
@@ -73,10 +78,21 @@ class Interpolate(nn.Module):
 class _BilinearDoubling(torch.autograd.Function):
     """Bilinear x2 whose gradient is a convolution, several times faster on CPUs."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:
+    def forward(x: Tensor) -> Tensor:
         """Double the resolution."""
         return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+    @staticmethod
+    def setup_context(ctx: object, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Save nothing; torch.func needs this method."""
+
+    @staticmethod
+    def jvp(ctx: object, tangent: Tensor) -> Tensor:
+        """Double the tangent: the function is linear."""
+        return _BilinearDoubling.forward(tangent)
 
     @staticmethod
     def backward(ctx: object, gradient: Tensor) -> Tensor:
@@ -97,9 +113,8 @@ class BedOfNails(nn.Module):
 
     def forward(self, x: Tensor, size: Size | None = None, indices: Tensor | None = None) -> Tensor:
         """Upsample `x`; `indices` are ignored."""
-        n, c, h, w = x.shape
-        nails = F.pad(x.reshape(n, c, h, 1, w, 1), (0, 1, 0, 0, 0, 1))  # N C H 2 W 2
-        return _restored(nails.reshape(n, c, 2 * h, 2 * w), size, 2, "constant")
+        cells = F.pad(x[:, :, None], (0, 0, 0, 0, 0, 3))  # N C 4 H W
+        return _restored(F.pixel_shuffle(cells.flatten(1, 2), 2), size, 2, "constant")
 
 
 class MaxUnpool(nn.Module):
@@ -136,7 +151,8 @@ class MaxUnpool(nn.Module):
             )
         n, c, h, w = x.shape
         width = size[1] if size is not None else 2 * w  # the indices count along rows this wide
-        corner = (indices // width % 2) * 2 + indices % width % 2
+        row = indices // width
+        corner = row % 2 * 2 + (indices - row * width) % 2
         zero = x.new_zeros(())
         cells = torch.stack([torch.where(corner == k, x, zero) for k in range(4)], dim=2)
         unpooled = F.pixel_shuffle(cells.reshape(n, 4 * c, h, w), 2)

@@ -90,6 +90,30 @@ def test_check_maps_accepts_the_list_it_was_built_for():
     check_maps([torch.zeros(1, 8, 2, 2), torch.zeros(1, 16, 1, 1)], (8, 16), torch.nn.Identity())
 
 
+def nchw(channels):
+    return torch.zeros(1, channels, 4, 6)
+
+
+@pytest.mark.parametrize(
+    ("maps", "in_channels", "words"),
+    [
+        ({"aux": nchw(8), "out": nchw(16)}, [16], "got a dict; pass [maps['out']]"),
+        ({"image": nchw(3), 0: nchw(8), 1: nchw(16)}, [8, 16], "pass [maps[0], maps[1]]"),
+        ({"a": nchw(8), "b": nchw(16)}, [8, 16], "pass list(maps.values())"),
+        ({"a": nchw(8).permute(0, 2, 3, 1)}, [8], "pass list(maps.values())"),
+        ({"image": nchw(3), "out": {"out": nchw(16)}}, [16], "tensors (N, C, H, W) with channels"),
+        ([{"out": nchw(16)}], [16], "got a list of dict; pass tensors (N, C, H, W) with channels"),
+        ([None, nchw(16)], [8, 16], "got a list of NoneType, Tensor"),
+        (nchw(8), [8], "got a Tensor; pass [maps]"),
+        (Pyramid([nchw(8)], []), [8], "got a Pyramid; pass its parts, as in decoder(*pyramid)"),
+    ],
+)
+def test_check_maps_says_how_to_make_a_list(maps, in_channels, words):
+    with pytest.raises(UserError) as error:
+        check_maps(maps, in_channels, torch.nn.Identity())
+    assert words in str(error.value)
+
+
 @pytest.mark.parametrize("strides", [[1], [32], [2, 4, 8], [1, 32], [4, 16]])
 def test_check_strides_accepts_rising_powers_of_two(strides):
     check_strides([8] * len(strides), strides)

@@ -136,6 +136,12 @@ class Branching(Fair):
         return x if x.sum() > 0 else 2 * x
 
 
+class Stretching(Fair):
+    def forward(self, maps, sizes=None, indices=None, size=None):
+        x = super().forward(maps, sizes, indices)
+        return x if size is None else F.interpolate(x, size)
+
+
 class SeesAll(Fair):
     def decode(self, maps, sizes, indices):
         x = super().decode(maps, sizes, indices)
@@ -171,6 +177,7 @@ def test_a_decoder_of_somebody_else_can_keep_the_contract(decoder):
         (Strided, ["channels_last"]),
         (Overflowing, ["bf16"]),
         (Branching, ["torch.export"]),
+        (Stretching, ["size=(H, W) crops"]),
         (SeesAll, ["halo", "sees_all is True", "whole image"]),
         (SeesSize, ["halo", "sees_all is True"]),
     ],

@@ -5,6 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd import forward_ad
+from torch.func import grad, hessian, vmap
 
 from segkit.errors import UserError
 from segkit.upsample import (
@@ -80,6 +82,24 @@ def test_bilinear_doubling_has_the_gradient_of_torchs_interpolation(size):
     (got,) = torch.autograd.grad(Interpolate("bilinear")(x), x, gradient)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
     assert torch.autograd.gradgradcheck(Interpolate("bilinear"), x)
+
+
+def test_bilinear_doubling_goes_through_torch_func_and_forward_ad():
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    up = Interpolate("bilinear")
+
+    def reference(x):
+        return interpolated(x, "bilinear")
+
+    for transform in (grad, hessian, lambda f: vmap(grad(lambda x: f(x[None])))):
+        got, expected = (transform(lambda x, f=f: f(x).pow(3).sum())(x) for f in (up, reference))
+        torch.testing.assert_close(got, expected)
+    assert torch.equal(vmap(lambda x: up(x[None])[0])(x), reference(x))
+    with forward_ad.dual_level():
+        tangent = torch.randn_like(x)
+        moved = forward_ad.unpack_dual(up(forward_ad.make_dual(x, tangent))).tangent
+        assert torch.equal(moved, reference(tangent))
 
 
 def test_unknown_interpolation_mode_names_the_nearest():

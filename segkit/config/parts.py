@@ -138,13 +138,15 @@ def _derive(kind: str, name: str, factory: Callable[..., Any]) -> type[Section]:
 
 
 def _bounded(hint: Any) -> Any:
-    """Replace our `Bounds`, which need no pydantic, by pydantic's own."""
+    """Turn our notes, which need no pydantic, into pydantic's: `Bounds`, and checking functions."""
     if get_origin(hint) is not Annotated:
         return hint
     kind, *notes = get_args(hint)
     fields = [
         Field(**{k: v for k, v in note._asdict().items() if v is not None})
         if isinstance(note, Bounds)
+        else BeforeValidator(note)
+        if inspect.isfunction(note)
         else note
         for note in notes
     ]

@@ -1,7 +1,7 @@
 """Interchangeable decoders: lists of feature maps in, logits out. Needs torch and nothing else.
 
     decoder = UNetDecoder(in_channels=[64, 256, 512], strides=[2, 4, 8], num_classes=21)
-    logits = decoder(maps)          # maps: finest first; logits at stride 1
+    logits = decoder(maps, size=image.shape[-2:])  # maps: finest first; as large as the image
 
 The constructor takes plain numbers (`in_channels`, `strides`, `num_classes`, then options by
 keyword). A decoder of your own derives from `Decoder`, is registered with

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from segkit.features import Sizes, Tensors, Wants, check_maps, check_strides
+from segkit.errors import UserError
+from segkit.features import Size, Sizes, Tensors, Wants, check_maps, check_strides
 
 
 class Decoder(nn.Module):
@@ -45,17 +46,40 @@ class Decoder(nn.Module):
         return Wants()
 
     def forward(
-        self, maps: Tensors, sizes: Sizes | None = None, indices: Tensors | None = None
+        self,
+        maps: Tensors,
+        sizes: Sizes | None = None,
+        indices: Tensors | None = None,
+        size: Size | None = None,
     ) -> Tensor:
         """Return logits `(N, num_classes, H, W)`.
 
+        Without `sizes` every step doubles exactly. Backbones of strided convolutions (most of
+        torchvision's and timm's) round odd sizes up, so that an image of 181x221 gives logits of
+        182x222 or more; `size=image.shape[-2:]` crops them.
+
         Args:
             maps: the encoder's maps, finest first.
-            sizes: `(H, W)` at strides 1, 2, 4, ... to restore; None doubles exactly at each step.
+            sizes: `(H, W)` at strides 1, 2, 4, ..., to which each step is padded or cropped.
             indices: argmax indices of the encoder's max pools, finest first, for max-unpooling.
+            size: `(H, W)` of the image, to which the logits are cropped at the bottom and right,
+                whether `sizes` are given or not.
+
+        Raises:
+            UserError: maps, sizes or indices that do not fit, or logits smaller than `size`.
         """
         check_maps(maps, self.in_channels, self)
-        return self.decode(maps, sizes, indices)
+        logits = self.decode(maps, sizes, indices)
+        if size is None:
+            return logits
+        height, width = size
+        if logits.shape[-2] < height or logits.shape[-1] < width:
+            raise UserError(
+                f"the logits are {tuple(logits.shape[-2:])}, smaller than size={tuple(size)}; pad "
+                f"the image to a multiple of {self.strides[-1]}, or pass the sizes recorded before "
+                "each pool"
+            )
+        return logits[..., :height, :width]
 
     def decode(self, maps: Tensors, sizes: Sizes | None, indices: Tensors | None) -> Tensor:
         """Turn maps of the right number and channels into logits; see `forward`."""

@@ -117,6 +117,13 @@ class FCNDecoder(Decoder):
                 "classifier_weights are those of a VGG, which this encoder is not; use a VGG "
                 "encoder, or classifier_weights: null"
             )
+        shape = (self.in_channels[-1], self.score.in_channels)
+        if self.classifier_weights == "imagenet" and shape != (512, 4096):  # before the download
+            raise UserError(
+                "classifier_weights: imagenet needs maps of 512 channels and a classifier_width of "
+                f"4096, but they are {shape[0]} and {shape[1]}; leave out the encoder's width and "
+                "classifier_width, or use classifier_weights: null"
+            )
         self.load_classifier(read_weights(self.classifier_weights))
 
     @torch.no_grad()

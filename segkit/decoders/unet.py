@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import Tensor, nn
 
@@ -16,6 +16,15 @@ from segkit.registry import register
 from segkit.upsample import make_upsampler
 
 
+def _refuse_max_unpool(upsample: str) -> str:
+    if upsample == "max_unpool":
+        raise UserError(
+            "U-Net cannot climb by max_unpool, whose indices fit only maps with the encoder's "
+            "channels; max-unpooling is the decoder 'unpool', and U-Net's default is 'bilinear'"
+        )
+    return upsample
+
+
 @register("decoder", "unet")
 class UNetDecoder(Climber):
     """Climb from the coarsest map, concatenating the finer ones on the way.
@@ -25,8 +34,8 @@ class UNetDecoder(Climber):
 
     Args:
         in_channels, strides, num_classes: as for every `Decoder`.
-        upsample: upsampling of each x2 step. Max-unpooling is no choice: its indices need maps
-            with the encoder's channels, and the decoder's have others.
+        upsample: upsampling of each x2 step. Max-unpooling is the decoder `unpool`: its indices
+            fit only maps with the encoder's channels.
         widths: channels of the steps to strides 1, 2, 4, ...; None halves them with each step.
         depth: number of convolutions after each step.
         norm: normalisation after each convolution.
@@ -49,8 +58,9 @@ class UNetDecoder(Climber):
         strides: Sequence[int],
         num_classes: int,
         *,
-        upsample: Literal[
-            "nearest", "bilinear", "bicubic", "bed_of_nails", "transposed"
+        upsample: Annotated[
+            Literal["nearest", "bilinear", "bicubic", "bed_of_nails", "transposed"],
+            _refuse_max_unpool,
         ] = "bilinear",
         widths: Sequence[int] | None = None,
         depth: int = 2,
@@ -58,11 +68,7 @@ class UNetDecoder(Climber):
         normalize_maps: bool = False,
     ) -> None:
         super().__init__(in_channels, strides)
-        if upsample == "max_unpool":
-            raise UserError(
-                "U-Net cannot climb by max_unpool: pool indices fit maps of the encoder's channels "
-                "alone; choose bilinear, or the unpool decoder"
-            )
+        _refuse_max_unpool(upsample)
         if normalize_maps and norm == "none":
             raise UserError("normalize_maps=True needs norm='batch' or 'group', but norm is 'none'")
         self.map_norms = nn.ModuleList(

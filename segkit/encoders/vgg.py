@@ -67,12 +67,12 @@ class VGGEncoder(nn.Module):
         return_indices: bool = False,
     ) -> None:
         super().__init__()
-        norm = norm or ("batch" if name.endswith("_bn") else "none")
+        own_norm: NormName = "batch" if name.endswith("_bn") else "none"
+        norm = norm or own_norm
         _check_options(name, taps, in_channels, pool, norm, width, frozen_stages, return_indices)
         kernels = KERNELS[name.removesuffix("_bn")]
-        self.name = name
-        self.in_channels = in_channels
-        self.checkpointing = checkpointing
+        self.name, self.in_channels, self.checkpointing = name, in_channels, checkpointing
+        self._as_published = width == 1 and norm == own_norm
         layers: list[nn.Module] = []
         specs: list[FeatureSpec] = []
         starts: list[int] = []  # first layer of each stage
@@ -95,7 +95,6 @@ class VGGEncoder(nn.Module):
                 stride, depth = 2 ** (stage + is_pool), len(kernels[stage])
                 specs.append(FeatureSpec(tap, channels, stride, depth))
                 self._tapped.append(len(layers) - 1)
-
         self.features = nn.Sequential(*layers)
         self.specs = tuple(specs)
         self.stride = specs[-1].stride
@@ -144,9 +143,9 @@ class VGGEncoder(nn.Module):
     def load_weights(self, source: str) -> None:
         """Load weights in place; nothing changes unless everything fits.
 
-        A file of RGB weights also serves other numbers of input channels: one channel gets the sum
-        of the RGB filters, two get the first two, and each channel from the fourth on gets a
-        filter of zeros. Keys of the classifier and of layers after the deepest tap are ignored.
+        RGB weights also serve other numbers of channels: one channel gets the sum of the RGB
+        filters, two get the first two, and each from the fourth on gets a filter of zeros. The
+        classifier and the layers after the deepest tap are ignored.
 
         Args:
             source: `imagenet`, or a .pth, .pt or .safetensors file with torchvision's key names.
@@ -154,6 +153,11 @@ class VGGEncoder(nn.Module):
         Raises:
             UserError: a failed download, or weights that cannot be read or do not fit.
         """
+        if source == "imagenet" and not self._as_published:  # refused before the download
+            raise UserError(
+                f"ImageNet weights fit '{self.name}' only at width 1 and with its own norm; leave "
+                "out width and norm, or use weights: null"
+            )
         path = resolve_weights(self.name, source)
         state = {k: v for k, v in read_weights(path).items() if not self._is_unused(k)}
         if FIRST_CONV in state:
@@ -162,8 +166,7 @@ class VGGEncoder(nn.Module):
 
     def _is_unused(self, key: str) -> bool:
         """Return whether a key belongs to the classifier or to a layer that was not built."""
-        part, _, rest = key.partition(".")
-        number = rest.partition(".")[0]
+        part, number = f"{key}..".split(".")[:2]
         deeper = part == "features" and number.isdecimal() and int(number) >= len(self.features)
         return deeper or part == "classifier"
 

@@ -264,7 +264,7 @@ def test_a_config_is_frozen(section, minimal):
             "upsample: transpose",
             ["upsample is 'transpose'", "'transposed'"],
         ),
-        ("upsample: transposed", "upsample: max_unpool", ["is 'max_unpool'", "Known: nearest"]),
+        ("upsample: transposed", "upsample: max_unpool", ["max-unpooling is the decoder 'unpool'"]),
         ("[8, 16, 32, 64]", "[8, wide]", ["model.decoder.widths.1 is 'wide'", "valid integer"]),
         ("- ToGray:", "- ToGray: 3", ["data.train_transforms.2.ToGray is 3", "a mapping"]),
         ("- ToGray:", "- 3", ["data.train_transforms.2 is 3", "{Name: {argument: value}}"]),

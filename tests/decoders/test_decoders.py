@@ -568,9 +568,16 @@ def test_unet_refuses_to_normalize_maps_without_a_norm():
         UNetDecoder([4, 6], [1, 2], 3, normalize_maps=True, norm="none")
 
 
+def test_logits_smaller_than_the_image_are_refused_with_both_sizes():
+    decoder = InterpolateDecoder([4], [8], 3)
+    message = refusal(lambda: decoder([torch.randn(1, 4, 2, 3)], size=(17, 24)))
+    for part in ("(16, 24)", "size=(17, 24)", "a multiple of 8", "recorded before each pool"):
+        assert part in message
+
+
 def test_unet_refuses_max_unpool_and_names_other_ways():
     message = refusal(lambda: UNetDecoder([4, 8], [1, 2], 3, upsample="max_unpool"))
-    for part in ("U-Net cannot climb by max_unpool", "choose bilinear", "the unpool decoder"):
+    for part in ("U-Net cannot climb by max_unpool", "the decoder 'unpool'", "'bilinear'"):
         assert part in message
 
 

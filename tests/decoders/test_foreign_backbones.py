@@ -95,6 +95,20 @@ def test_without_sizes_unet_doubles_the_finest_map_of_an_odd_image(variant, mobi
         assert decoder_for(variant, channels, strides)(maps).shape == (1, CLASSES, 46, 78)
 
 
+@pytest.mark.parametrize("with_sizes", [False, True], ids=["doubled", "recorded"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_size_of_the_image_crops_the_logits(variant, with_sizes, mobilenet):
+    network, channels, strides = mobilenet
+    image = torch.randn(1, 3, 45, 77)
+    with torch.no_grad():
+        decoder = decoder_for(variant, channels, strides)
+        maps, sizes = network(image), rounded_up((45, 77)) if with_sizes else None
+        logits = decoder(maps, sizes)
+        cropped = decoder(maps, sizes, size=image.shape[-2:])
+        assert cropped.shape == (1, CLASSES, 45, 77)
+        assert torch.equal(cropped, logits[..., :45, :77])
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_gradients_reach_the_backbone(variant, mobilenet):
     network, channels, strides = mobilenet

@@ -23,6 +23,7 @@ from segkit.encoders.weights import (
     resolve_weights,
 )
 from segkit.errors import UserError
+from segkit.model import create_model
 
 SHARED = Path(__file__).parents[3] / "shared" / "weights" / "vgg16_imagenet.safetensors"
 
@@ -263,13 +264,18 @@ def test_unknown_encoder_has_no_url():
     assert "did you mean 'vgg16'" in refusal(imagenet_url, "vg16")
 
 
+def shallow(seed: int = 0) -> VGGEncoder:
+    """The first two stages as published: a reduced width is refused before a download."""
+    return tiny(seed, taps=["conv2"], width=1)
+
+
 def as_bytes(state: dict[str, Tensor]) -> bytes:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
 
 
-BODY = as_bytes(tiny(1).state_dict())
+BODY = as_bytes(shallow(1).state_dict())
 DIGEST = hashlib.sha256(BODY).hexdigest()[:8]
 GOOD = f"/good/vgg11-{DIGEST}.pth"
 
@@ -322,7 +328,7 @@ def url_is(monkeypatch):
 
 def fails_to_download(url: str, cache: Path) -> str:
     """The message of the failure, after checking that it helps and that nothing is left."""
-    encoder, twin = tiny(), tiny()
+    encoder, twin = shallow(), shallow()
     message = refusal(encoder.load_weights, "imagenet")
     assert url in message
     assert str(cache / url.rsplit("/", 1)[-1]) in message
@@ -337,9 +343,9 @@ def fails_to_download(url: str, cache: Path) -> str:
 def test_download_once_then_from_the_cache(server, cache, url_is):
     url_is(server + GOOD)
     for _ in range(2):
-        encoder = tiny(2)
+        encoder = shallow(2)
         encoder.load_weights("imagenet")
-        assert same(encoder, tiny(1).state_dict())
+        assert same(encoder, shallow(1).state_dict())
     assert [path.name for path in cache.iterdir()] == [f"vgg11-{DIGEST}.pth"]
     assert Server.requests == [GOOD]
 
@@ -348,7 +354,7 @@ def test_a_file_put_there_by_hand_needs_no_network(cache, url_is):
     url_is(f"http://127.0.0.1:9{GOOD}")
     cache.mkdir(parents=True)
     (cache / f"vgg11-{DIGEST}.pth").write_bytes(BODY)
-    tiny().load_weights("imagenet")
+    shallow().load_weights("imagenet")
 
 
 def test_set_dir_is_respected(server, tmp_path, monkeypatch, url_is):
@@ -418,4 +424,34 @@ def test_a_damaged_file_in_the_cache_is_named(cache, url_is):
     cache.mkdir(parents=True)
     path = cache / f"vgg11-{DIGEST}.pth"
     path.write_bytes(BODY[:1000])
-    assert str(path) in refusal(tiny().load_weights, "imagenet")
+    assert str(path) in refusal(shallow().load_weights, "imagenet")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("vgg16", {"width": 1 / 8}), ("vgg11", {"norm": "group"}), ("vgg11_bn", {"norm": "none"})],
+)
+def test_an_encoder_that_is_not_as_published_is_refused_before_the_download(
+    monkeypatch, cache, name, options
+):
+    monkeypatch.setattr(weights, "_download", None)
+    encoder = VGGEncoder(name, ["conv1"], **options)
+    with pytest.raises(UserError, match=f"ImageNet weights fit '{name}' only at width 1"):
+        encoder.load_weights("imagenet")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder"), [({"width": 1 / 8}, {}), ({}, {"classifier_width": 6})]
+)
+def test_a_classifier_that_is_not_as_published_is_refused_before_the_download(
+    monkeypatch, cache, encoder, decoder
+):
+    monkeypatch.setattr(weights, "_download", None)
+    decoder = {"classifier_width": 4096, **decoder, "classifier_weights": "imagenet"}
+    with (
+        torch.device("meta"),
+        pytest.raises(UserError, match="512 channels and a classifier_width of 4096, but they are"),
+    ):
+        create_model(
+            *("fcn", "vgg11"), num_classes=2, encoder_options=encoder, classifier="conv", **decoder
+        )

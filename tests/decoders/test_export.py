@@ -1,0 +1,115 @@
+"""Every decoder as a graph: traced, exported or compiled at one size, and run at others."""
+
+import io
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.export import Dim
+
+from segkit.model import SegmentationModel, create_model
+
+VARIANTS = {
+    "unet-bilinear": ("unet", {}),
+    "unpool-max": ("unpool", {"mode": "max"}),
+    "fcn-8": ("fcn", {"stride": 8}),
+    "transposed": ("transposed", {}),
+    "interpolate-nearest": ("interpolate", {"mode": "nearest"}),
+    "interpolate-bilinear": ("interpolate", {"mode": "bilinear"}),
+    "interpolate-bicubic": ("interpolate", {"mode": "bicubic"}),
+    "unpool-nails": ("unpool", {"mode": "bed_of_nails"}),
+    "unet-nearest": ("unet", {"upsample": "nearest"}),
+    "unet-bicubic": ("unet", {"upsample": "bicubic"}),
+    "unet-nails": ("unet", {"upsample": "bed_of_nails"}),
+    "unet-transposed": ("unet", {"upsample": "transposed"}),
+    "fcn-32": ("fcn", {"stride": 32}),
+}
+FIRST, *OTHERS = VARIANTS
+ALL = [FIRST, *(pytest.param(variant, marks=pytest.mark.slow) for variant in OTHERS)]
+
+MULTIPLE, ODD = (2, 3, 64, 96), (2, 3, 97, 75)  # of the stride, and not
+SHAPES = [ODD, MULTIPLE, (1, 3, 33, 40), (3, 3, 127, 34)]
+# more than the largest stride: at a map of one pixel, torch.export takes a size for a constant
+FREE = {0: Dim("n"), 2: Dim("h", min=33), 3: Dim("w", min=33)}
+
+
+def build(variant: str) -> SegmentationModel:
+    torch.manual_seed(0)
+    name, options = VARIANTS[variant]
+    model = create_model(
+        name, "vgg11", num_classes=3, encoder_options={"width": 1 / 32}, **options
+    ).eval()
+    for parameter in model.parameters():  # the scores of FCN's skips start at zero
+        nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+@torch.no_grad()
+def check(graph, model: nn.Module, tolerance: float = 0.0) -> None:
+    """Compare a graph with the model that it was made of, at several sizes."""
+    for shape in SHAPES:
+        image = torch.randn(shape)
+        expected = model(image)
+        assert expected.shape[-2:] == shape[-2:]
+        torch.testing.assert_close(graph(image), expected, rtol=tolerance, atol=tolerance)
+
+
+def traced(model: nn.Module, shape: tuple[int, ...]) -> torch.jit.ScriptModule:
+    with warnings.catch_warnings():  # of sizes that are compared
+        warnings.simplefilter("ignore")
+        return torch.jit.trace(model, torch.randn(shape))
+
+
+@pytest.mark.parametrize("shape", [MULTIPLE, ODD], ids=["multiple", "odd"])
+@pytest.mark.parametrize("variant", ALL)
+def test_a_trace_runs_at_other_sizes(variant, shape):
+    model = build(variant).requires_grad_(False)
+    check(traced(model, shape), model)
+
+
+def test_bilinear_doubling_is_traced_in_grad_mode_and_saved():
+    model, file = build("unet-bilinear"), io.BytesIO()
+    torch.jit.save(traced(model, (1, 3, 32, 32)), file)
+    file.seek(0)
+    check(torch.jit.load(file), model)
+
+
+@pytest.mark.parametrize("variant", ALL)
+def test_torch_export_with_free_sizes(variant):
+    model = build(variant)
+    graph = torch.export.export(model, (torch.randn(MULTIPLE),), dynamic_shapes=(FREE,)).module()
+    check(graph, model)
+
+
+@pytest.mark.slow
+def test_torch_export_of_an_odd_example_with_free_sizes():
+    model = build("unet-bilinear")
+    graph = torch.export.export(model, (torch.randn(ODD),), dynamic_shapes=(FREE,)).module()
+    check(graph, model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_onnx_runtime_gives_the_same_logits_at_other_sizes(variant):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model, file = build(variant), io.BytesIO()
+    torch.onnx.export(
+        model, (torch.randn(MULTIPLE),), dynamo=True, dynamic_shapes=(FREE,), verbose=False
+    ).save(file)
+    session = onnxruntime.InferenceSession(file.getvalue())
+    name = session.get_inputs()[0].name
+    check(
+        lambda image: torch.from_numpy(session.run(None, {name: image.numpy()})[0]),
+        model,
+        tolerance=1e-3,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_graph_compiled_for_any_size_gives_the_same_logits(variant):
+    torch._dynamo.reset()
+    model = build(variant)
+    check(torch.compile(model, dynamic=True, backend="aot_eager", fullgraph=True), model, 1e-4)
