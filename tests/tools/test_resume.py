@@ -9,7 +9,12 @@ import pytest
 import torch
 import yaml
 
-from segkit.training.listeners import RunFolder
+from segkit.training.listeners import RunFolder, pictures
+
+
+@pytest.fixture(autouse=True)
+def _no_curves(monkeypatch):
+    monkeypatch.setattr(pictures, "draw_curves", lambda *_: None)
 
 
 def rows(run):
