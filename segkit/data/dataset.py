@@ -64,6 +64,8 @@ class SegmentationDataset(Dataset[Sample]):
         return self.repeat * len(self.reader)
 
     def __getitem__(self, index: int) -> Sample:
+        if index >= len(self):  # which ends an iteration
+            raise IndexError(index)
         return self.sample(index)
 
     def sample(self, index: int, epoch: int = 0) -> Sample:

@@ -169,7 +169,8 @@ def test_repeated_images_are_augmented_differently(tiny_set, cache):
     reader = SampleReader(load_card(tiny_set.card), "train", cache=cache)
     chain = [{"RandomCrop": {"height": 8, "width": 8}}]
     dataset = SegmentationDataset(reader, chain, repeat=3)
-    samples = [dataset[index] for index in range(len(dataset))]
+    samples = list(dataset)
+    assert len(samples) == len(dataset) == 18
     names = [f"train_{number}" for number in range(6)]
     assert [sample.name for sample in samples] == names * 3
     plain = SegmentationDataset(reader, chain)
