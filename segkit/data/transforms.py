@@ -148,7 +148,7 @@ def explain_failure(error: Exception, image: Pixels, path: Path) -> str:
     receivers = [frame.f_locals.get("self") for frame, _ in frames]
     failed = [each for each in receivers if isinstance(each, albumentations.BasicTransform)]
     name = type(failed[-1]).__name__ if failed else "albumentations"
-    can_pad = bool(failed) and "pad_if_needed" in inspect.signature(type(failed[-1])).parameters
+    could_pad = bool(failed) and getattr(failed[-1], "pad_if_needed", None) is False
     height, width, channels = image.shape
     reason = " ".join(str(error).split()).rstrip(".")
     if not isinstance(error, (ValueError, TypeError)):  # such as KeyError, whose text is a key
@@ -156,7 +156,7 @@ def explain_failure(error: Exception, image: Pixels, path: Path) -> str:
     return (
         f"{name} cannot transform {path}, {height}x{width} (H x W) with {channels} channel"
         f"{'s' * (channels != 1)}: {reason}; "
-        + ("pad smaller images by pad_if_needed: true" if can_pad else f"leave {name} out")
+        + ("pad smaller images by pad_if_needed: true" if could_pad else f"leave {name} out")
     )
 
 
