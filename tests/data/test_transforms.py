@@ -253,7 +253,6 @@ def test_shipped_chains_keep_an_edge_of_image_and_mask_together(chain, size, acr
     half[:] = 1
     image = np.repeat(40 + 160 * mask[..., None], 3, axis=2)
     built = build(*chain)
-    shifts = [0.0]
     for index in range(12):
         out, labels = apply_transforms(built, image, mask, (0, 0, index))
         grey, valid = out.mean(-1), labels != 255
@@ -263,8 +262,9 @@ def test_shipped_chains_keep_an_edge_of_image_and_mask_together(chain, size, acr
         line = valid.any(0).nonzero()[0][0] if not across else valid.any(1).nonzero()[0][0]
         grey, valid, labels = (a[line] if across else a[:, line] for a in (grey, valid, labels))
         bright = ((grey[valid] - low) / (high - low)).sum()
-        shifts.append((labels[valid] == 1).sum() - bright)
-    assert np.abs(shifts).max() <= 0.52
+        shift = (labels[valid] == 1).sum() - bright
+        # half a pixel, and grey levels that are rounded: the more, the lower the contrast
+        assert abs(shift) <= 0.5 + 3 / (high - low)
     assert len(shifts) > 3
 
 

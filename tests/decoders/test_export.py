@@ -18,10 +18,8 @@ VARIANTS = {
     "interpolate-nearest": ("interpolate", {"mode": "nearest"}),
     "interpolate-bilinear": ("interpolate", {"mode": "bilinear"}),
     "interpolate-bicubic": ("interpolate", {"mode": "bicubic"}),
-    "unpool-nails": ("unpool", {"mode": "bed_of_nails"}),
     "unet-nearest": ("unet", {"upsample": "nearest"}),
     "unet-bicubic": ("unet", {"upsample": "bicubic"}),
-    "unet-nails": ("unet", {"upsample": "bed_of_nails"}),
     "unet-transposed": ("unet", {"upsample": "transposed"}),
     "fcn-32": ("fcn", {"stride": 32}),
 }
