@@ -257,6 +257,7 @@ def test_shipped_chains_keep_an_edge_of_image_and_mask_together(chain, size, acr
     for index in range(12):
         out, labels = apply_transforms(built, image, mask, (0, 0, index))
         grey, valid = out.mean(-1), labels != 255
+        valid_pixels = valid
         if not {0, 1} <= set(np.unique(labels)):
             continue  # the crop missed the edge
         low, high = grey[valid].min(), grey[valid].max()
@@ -265,7 +266,8 @@ def test_shipped_chains_keep_an_edge_of_image_and_mask_together(chain, size, acr
         bright = ((grey[valid] - low) / (high - low)).sum()
         shift = (labels[valid] == 1).sum() - bright
         # half a pixel, and grey levels that are rounded: the more, the lower the contrast
-        assert abs(shift) <= 0.5 + 5 / (high - low)
+        if out[valid_pixels].max() < 255:  # else brightening has cut the blurred edge short
+            assert abs(shift) <= 0.5 + 3 / (high - low)
         seen += 1
     assert seen > 3
 
