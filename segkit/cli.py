@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from segkit.errors import UserError
-from segkit.registry import import_options, import_parts, imported
+from segkit.registry import import_parts
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -100,11 +99,6 @@ def read_inference(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.tile:
         options["tiles"] = Tiles(arguments.tile, arguments.tile_mode, arguments.overlap)
     return options
-
-
-def again(tool: str, *words: str) -> str:
-    """Return the command line of a tool, with the imports that this one was called with."""
-    return shlex.join(["python", f"tools/{tool}.py", *words, *import_options(imported())])
 
 
 def run_tool(

@@ -147,7 +147,7 @@ class Experiment:
             train_set,
             val_set,
             loss=build_loss(config.train.loss.model_dump(), statistics.class_weights),
-            classes=Classes(card.class_names, card.colors, card.foreground),
+            classes=card.legend,
             normalize=Normalize(statistics.mean, statistics.std),
             hardware=hardware,
             processes=processes,

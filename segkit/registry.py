@@ -141,19 +141,23 @@ def imported() -> tuple[str, ...]:
     return tuple(_imported)
 
 
-def import_options(modules: Sequence[str]) -> list[str]:
-    """Return the options of a command line that import modules.
+def again(tool: str, *words: str) -> str:
+    """Return the command line of a tool, with the imports of this process.
 
-    >>> import_options(["my_parts.py"])
-    ['--import', 'my_parts.py']
+    >>> again("eval", "runs/unet", "--split", "test")
+    'python tools/eval.py runs/unet --split test'
     """
-    return [word for name in modules for word in ("--import", name)]
+    return shlex.join(["python", f"tools/{tool}.py", *words, *_import_options(_imported)])
 
 
 def import_hint(recorded: Sequence[str]) -> str:
     """Return a line that names the imports of a run which this process lacks; "" if none."""
-    options = import_options([name for name in recorded if name not in _imported])
+    options = _import_options([name for name in recorded if name not in _imported])
     return f"\nit was trained with parts of your own: add {shlex.join(options)}" if options else ""
+
+
+def _import_options(modules: Sequence[str]) -> list[str]:
+    return [word for name in modules for word in ("--import", name)]
 
 
 def _import_file(path: Path) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from segkit.cli import add_data_root, add_overrides, make_parser, run_tool
 from segkit.config import load_config
 from segkit.files import check_output
-from segkit.labels import Classes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +46,7 @@ def draw(arguments: argparse.Namespace) -> int:
     path = arguments.out or Path(f"{card.name}_{split}{'_raw' * arguments.raw}.png")
     path = path if path.suffix else path.with_suffix(".png")
     title = f"{card.name} {split}: {len(samples)} samples {state}"
-    draw_sheet(path, samples, Classes(card.class_names, card.colors), title)
+    draw_sheet(path, samples, card.legend, title)
     print(f"{len(samples)} samples of {card.name} {split}, {state}: {path}")
     return 0
 

@@ -13,10 +13,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from segkit.cli import add_data_root, add_device, add_overrides, again, make_parser, run_tool
+from segkit.cli import add_data_root, add_device, add_overrides, make_parser, run_tool
 from segkit.config import load_config
 from segkit.errors import UserError
 from segkit.files import check_output
+from segkit.registry import again
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,10 +13,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from segkit.cli import add_data_root, add_device, add_overrides, again, make_parser, run_tool
+from segkit.cli import add_data_root, add_device, add_overrides, make_parser, run_tool
 from segkit.config import Config, dump_config, load_config, load_run
 from segkit.config.overfit import to_overfit
 from segkit.errors import UserError
+from segkit.registry import again
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +60,7 @@ def train(arguments: argparse.Namespace) -> int:
     from segkit.distributed import join_processes, was_restarted
     from segkit.experiment import Experiment
     from segkit.hardware import choose_hardware
-    from segkit.training.listeners.run_folder import RunFolder, holds_run, resume_command
+    from segkit.training.listeners.run_folder import RunFolder, holds_run
     from segkit.training.trainer import Trainer
 
     hardware = choose_hardware(arguments.device, config.precision)
@@ -72,7 +73,7 @@ def train(arguments: argparse.Namespace) -> int:
         trainer = Trainer(experiment, folder, resume=resume, override=arguments.override)
         trainer.fit()
         if trainer.stopped:
-            command = resume_command(folder.path, *_options(arguments))
+            command = again("train", str(folder.path), "--resume", *_options(arguments))
             trainer.log(f"stopped and saved to {folder.last}; go on with: {command}")
             return 130
         best = f"best mIoU {100 * trainer.state.progress.best_miou:.1f} %"

@@ -16,7 +16,7 @@ from segkit.data.class_entries import ClassEntries
 from segkit.data.label_proposal import propose_labels
 from segkit.data.raster import raster_files
 from segkit.errors import UserError, unknown_name
-from segkit.labels import IGNORE
+from segkit.labels import IGNORE, Classes
 
 LABELS = "classes", "label_map"  # keys of a card, which the masks can propose
 
@@ -139,6 +139,11 @@ class Card(Section):
     def colors(self) -> tuple[tuple[int, int, int], ...]:
         """Display colours in the order of the class indices."""
         return tuple(entry.color for entry in self.classes)
+
+    @property
+    def legend(self) -> Classes:
+        """Names, colours and foreground, without what the masks hold."""
+        return Classes(self.class_names, self.colors, self.foreground)
 
     @property
     def by_color(self) -> bool:

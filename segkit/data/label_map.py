@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from segkit.data.card import Card
 from segkit.data.raw_labels import (
     as_color,
+    as_key,
+    as_label_map,
     as_number,
     as_yaml,
     colors_of,
@@ -132,7 +134,7 @@ class LabelMap:
             entries[next(iter(unknown))] = missing[0]
         else:
             entries = {**self.labels, **dict.fromkeys(unknown, IGNORE)}
-        return f"label_map: {as_yaml({self._key(k): n for k, n in sorted(entries.items())})}"
+        return as_label_map(entries, self.card.by_color)
 
     def describe(self, unknown: Mapping[int, int], pixels: int) -> str:
         """Describe labels the card does not name: the five most frequent with their shares."""
@@ -145,7 +147,7 @@ class LabelMap:
 
     def _key(self, label: int) -> int | str:
         """Return a label as a key of a card: a number, or `R G B`."""
-        return as_color(label) if self.card.by_color else label
+        return as_key(label, self.card.by_color)
 
     def _near(self, label: int) -> str:
         near = int(self._nearest(np.array([label]))[0])

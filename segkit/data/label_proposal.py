@@ -11,7 +11,8 @@ import numpy as np
 
 from segkit.data.parallel import parallel_map
 from segkit.data.raw_labels import (
-    as_color,
+    as_key,
+    as_label_map,
     as_yaml,
     colors_of,
     holds_colors,
@@ -25,8 +26,6 @@ from segkit.labels import IGNORE, IGNORE_INDEX, MAX_CLASSES, Color
 SHOWN = 6  # labels with their shares
 STRAY = 20  # labels beside the classes' from which on they are taken for blurred borders
 MOST = 2000  # labels of a file that are counted; a photograph has more
-
-Labels = Mapping[int, str]
 
 
 class _Held(NamedTuple):
@@ -53,7 +52,7 @@ def propose_labels(
     lacking = "label_map is" if classes else "classes and label_map are"
     start = f"{lacking} missing; label_map says what each value or colour in a mask file means"
     if not files:
-        example = _as_map(dict(enumerate(classes or ("background", "thing"))), by_color=False)
+        example = as_label_map(dict(enumerate(classes or ("background", "thing"))), by_color=False)
         return f"{start}, e.g. {example}; there are no masks below {root} to look into"
     held = list(parallel_map(lambda index: _look_into(files[index], lossy), len(files)))
     by_color = any(each.values is None for each in held)
@@ -96,7 +95,7 @@ def _match(found: Counter[int], classes: Mapping[str, Color], by_color: bool, lo
     how = "by colour, then in order" if by_color else "in order"
     return (
         f"{text}. Matched to the classes {how}, they give this map; check it and paste it into the "
-        f"card:\n{_as_map(labels, by_color)}{end}"
+        f"card:\n{as_label_map(labels, by_color)}{end}"
     )
 
 
@@ -118,7 +117,9 @@ def _name(found: Counter[int], by_color: bool) -> str:
     if by_color:
         colors = unpack(np.array(labels)).tolist()
         classes = [{"name": n, "color": c} for n, c in zip(names, colors, strict=True)]
-    pasted = _as_map(dict(zip(labels, names, strict=True)) | dict.fromkeys(void, IGNORE), by_color)
+    pasted = as_label_map(
+        dict(zip(labels, names, strict=True)) | dict.fromkeys(void, IGNORE), by_color
+    )
     many = "; if most are blurred borders, write classes: [...] yourself" * (len(labels) > STRAY)
     return (
         f"{many}. Paste this into the card, and give the classes their names:\n"
@@ -148,17 +149,9 @@ def _count(labels: np.ndarray) -> dict[int, int]:
 def _describe(found: Counter[int], by_color: bool) -> str:
     pixels = found.total()
     most = sorted(label for label, _ in found.most_common(SHOWN))
-    parts = [f"{_key(label, by_color)} ({found[label] / pixels:.1%})" for label in most]
+    parts = [f"{as_key(label, by_color)} ({found[label] / pixels:.1%})" for label in most]
     parts[0] = parts[0].replace(")", " of the pixels)")
     parts += [f"{len(found) - SHOWN} more"] if len(found) > SHOWN else []
     *first, last = parts
     kind = ("colour" if by_color else "value") + "s" * (len(found) > 1)
     return f"the {kind} {', '.join(first)}{' and ' if first else ''}{last}"
-
-
-def _as_map(labels: Labels, by_color: bool) -> str:
-    return f"label_map: {as_yaml({_key(k, by_color): labels[k] for k in sorted(labels)})}"
-
-
-def _key(label: int, by_color: bool) -> int | str:
-    return as_color(label) if by_color else label

@@ -44,6 +44,12 @@ class Pairs:
         """Names of the pairs in order."""
         return [name for name, _, _ in self.files]
 
+    @property
+    def image_paths(self) -> set[str]:
+        """Paths of the images; strings, as a `Path` each takes a second for 100,000 of them."""
+        folder = self.images.as_posix()
+        return {f"{folder}/{image}" for _, image, _ in self.files}
+
 
 class Listing(NamedTuple):
     """The files of a split, paired or not."""

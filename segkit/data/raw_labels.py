@@ -5,6 +5,7 @@ A raw label is one number: a value from 0 to 65535, or a colour packed into 24 b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,17 @@ def as_number(key: int | str) -> int:
 def as_color(label: int) -> str:
     """Return a packed colour as a card writes it, `R G B`."""
     return " ".join(map(str, unpack(np.array(label)).tolist()))
+
+
+def as_key(label: int, by_color: bool) -> int | str:
+    """Return a raw label as a key of a card's `label_map`: a value, or `R G B`; see `as_number`."""
+    return as_color(label) if by_color else label
+
+
+def as_label_map(names: Mapping[int, str], by_color: bool) -> str:
+    """Write a label map as a card has it, on one line."""
+    entries = {as_key(label, by_color): names[label] for label in sorted(names)}
+    return f"label_map: {as_yaml(entries)}"
 
 
 def holds_colors(raster: Raster) -> bool:

@@ -72,7 +72,7 @@ class SampleReader:
 
 def warn_of_overlap(train: SampleReader, val: SampleReader) -> list[str]:
     """Return a warning for the log if training and validation share images, else nothing."""
-    shared = {pair.image for pair in train.pairs} & {pair.image for pair in val.pairs}
+    shared = train.pairs.image_paths & val.pairs.image_paths
     if not shared:
         return []
     if train.split == val.split:

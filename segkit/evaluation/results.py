@@ -208,15 +208,14 @@ def _headlines(
 
     def of_pixels(counts: Shares) -> Shares:
         found = scores_of_counts(counts)
-        return np.stack([getattr(found, name) for name in OF_PIXELS])
+        iou = [] if foreground is None else [found.iou[..., foreground]]
+        return np.stack([*(getattr(found, name) for name in OF_PIXELS), *iou])
 
-    samples = dict(zip(OF_PIXELS, resampling.of_sums(each, of_pixels), strict=True))
+    names = OF_PIXELS if foreground is None else (*OF_PIXELS, "foreground_iou")
+    samples = dict(zip(names, resampling.of_sums(each, of_pixels), strict=True))
     values = {name: getattr(scores, name) for name in OF_PIXELS}
     if foreground is not None:
         values["foreground_iou"] = scores.iou[foreground]
-        samples["foreground_iou"] = resampling.of_sums(
-            each, lambda counts: scores_of_counts(counts).iou[..., foreground]
-        )
     samples["boundary_f1"] = resampling.of_means(nanmean(f1))
     values["boundary_f1"] = mean_boundary_f1(f1)
     samples["boundary_iou"] = resampling.of_sums(bands, lambda sums: nanmean(band_iou(sums)))

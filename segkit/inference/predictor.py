@@ -80,9 +80,7 @@ class Predictor:
         channels = None if normalize is None else len(normalize.mean)
         self.preprocess = preprocess or Preprocess(channels)
         self.card = card
-        if card and not classes:
-            classes = Classes(card.class_names, card.colors, card.foreground)
-        self.classes = classes
+        self.classes = card.legend if card and not classes else classes
         self.origin = origin
         stride = getattr(model, "stride", 1)
         self.stride: int = stride if isinstance(stride, int) else 1  # a bare convolution has a pair

@@ -251,25 +251,21 @@ def test_shipped_chains_keep_an_edge_of_image_and_mask_together(chain, size, acr
     mask = np.zeros(size, np.uint8)
     half = mask[:, size[1] // 2 :] if across else mask[size[0] // 2 :]
     half[:] = 1
-    image = np.repeat(40 + 160 * mask[..., None], 3, axis=2)
+    image = np.repeat(80 + 60 * mask[..., None], 3, axis=2)  # no jitter makes it white
     built = build(*chain)
-    seen = 1
+    shifts = [0.0]
     for index in range(12):
         out, labels = apply_transforms(built, image, mask, (0, 0, index))
         grey, valid = out.mean(-1), labels != 255
-        valid_pixels = valid
         if not {0, 1} <= set(np.unique(labels)):
             continue  # the crop missed the edge
         low, high = grey[valid].min(), grey[valid].max()
         line = valid.any(0).nonzero()[0][0] if not across else valid.any(1).nonzero()[0][0]
         grey, valid, labels = (a[line] if across else a[:, line] for a in (grey, valid, labels))
         bright = ((grey[valid] - low) / (high - low)).sum()
-        shift = (labels[valid] == 1).sum() - bright
-        # half a pixel, and grey levels that are rounded: the more, the lower the contrast
-        if out[valid_pixels].max() < 255:  # else brightening has cut the blurred edge short
-            assert abs(shift) <= 0.5 + 3 / (high - low)
-        seen += 1
-    assert seen > 3
+        shifts.append((labels[valid] == 1).sum() - bright)
+    assert np.abs(shifts).max() <= 0.52
+    assert len(shifts) > 3
 
 
 def test_holes_in_the_image_keep_their_labels():

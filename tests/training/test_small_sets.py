@@ -191,7 +191,9 @@ def content(batch):
 def test_what_is_learned_by_heart_are_crops_that_stay_the_same(tiny_config):
     crop = [{"RandomCrop": {"height": 16, "width": 24}}, {"ColorJitter": {"p": 1.0}}]
     config = load_config(tiny_config({"data.train_transforms": crop, "data.cache": "ram"}))
-    experiment = Experiment.from_config(to_overfit(config, 2), overfit=2)
+    config = to_overfit(config, 2)
+    assert config.data.cache == "none"  # that of the whole split
+    experiment = Experiment.from_config(config, overfit=2)
     loader = experiment.train_loader()
     trained = [one for n in range(2) for [batch] in loader.steps(n) for one in content(batch)]
     judged = list(experiment.val_loader())

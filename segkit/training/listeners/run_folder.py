@@ -7,7 +7,6 @@ import io
 import json
 import os
 import platform
-import shlex
 import subprocess
 import sys
 import time
@@ -28,7 +27,7 @@ from segkit.errors import UserError
 from segkit.evaluation import Scores
 from segkit.experiment import Experiment
 from segkit.files import remove_leftovers, write_file
-from segkit.registry import import_options, imported
+from segkit.registry import again, imported
 from segkit.training.listeners.base import Listener, Run
 from segkit.training.progress import Row
 
@@ -58,9 +57,10 @@ class RunFolder(Listener):
         self.saved = time.monotonic()
         exists = holds_run(self.path)
         if exists and not resume:
+            command = again("train", str(self.path), "--resume")
             raise UserError(
-                f"{self.path} already holds a run; go on with it by {resume_command(self.path)}, "
-                "or start another with --set run_dir=DIR"
+                f"{self.path} already holds a run; go on with it by {command}, or start another "
+                "with --set run_dir=DIR"
             )
         if resume and not exists:
             raise UserError(
@@ -148,12 +148,6 @@ class RunFolder(Listener):
         return UserError(
             f"cannot make the run folder {self.path}: {reason}; name another with --set run_dir=DIR"
         )
-
-
-def resume_command(folder: Path, *options: str) -> str:
-    """Return the command line that goes on with a run, with the imports of this process."""
-    command = ["python", "tools/train.py", str(folder), "--resume", *options]
-    return shlex.join([*command, *import_options(imported())])
 
 
 def holds_run(path: str | Path) -> bool:
