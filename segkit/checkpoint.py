@@ -21,8 +21,8 @@ from segkit.data.card import Card
 from segkit.data.statistics import Statistics
 from segkit.errors import UserError
 from segkit.files import replacing
+from segkit.invocation import import_hint
 from segkit.model import SegmentationModel, build_model
-from segkit.registry import import_hint
 
 FORMAT = 2
 READABLE = (1, 2)  # format 1 kept the computed numbers in its config
@@ -93,7 +93,8 @@ def restore_config(content: dict[str, Any], path: Path) -> Config:
     if content["config"] is None:
         raise UserError(
             f"{path} was trained from Python, without a config, so its model cannot be rebuilt; "
-            "build the model yourself and load the checkpoint's 'model' into it"
+            "build the model yourself, load the checkpoint's 'model' into it, and pass it to "
+            "segkit.Predictor"
         )
     try:
         return locate_card(parse_config(content["config"], str(path)), path)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -139,25 +138,6 @@ def import_parts(modules: Sequence[str]) -> None:
 def imported() -> tuple[str, ...]:
     """Return what `import_parts` has imported, as the user named it."""
     return tuple(_imported)
-
-
-def again(tool: str, *words: str) -> str:
-    """Return the command line of a tool, with the imports of this process.
-
-    >>> again("eval", "runs/unet", "--split", "test")
-    'python tools/eval.py runs/unet --split test'
-    """
-    return shlex.join(["python", f"tools/{tool}.py", *words, *_import_options(_imported)])
-
-
-def import_hint(recorded: Sequence[str]) -> str:
-    """Return a line that names the imports of a run which this process lacks; "" if none."""
-    options = _import_options([name for name in recorded if name not in _imported])
-    return f"\nit was trained with parts of your own: add {shlex.join(options)}" if options else ""
-
-
-def _import_options(modules: Sequence[str]) -> list[str]:
-    return [word for name in modules for word in ("--import", name)]
 
 
 def _import_file(path: Path) -> None:

@@ -16,11 +16,12 @@ ROOT = Path(__file__).parents[1] / "segkit"
 
 # Each may import those before it. The longest name counts: `data.card` would be apart from `data`.
 ORDER = (
-    *("errors", "files", "labels", "units", "registry", "hardware", "distributed", "normalize"),
+    *("errors", "files", "labels", "units", "registry", "shipped", "invocation"),
+    *("hardware", "distributed", "normalize"),
     *("features", "blocks", "upsample", "losses", "optim", "decoders", "encoders"),
     *("dry_run", "receptive_field", "config", "model", "summary", "streets", "data"),
-    *("checkpoint", "drawing", "inference", "evaluation", "doctor", "experiment"),
-    *("training", "benchmark", "comparison", "testing", "cli"),
+    *("tables", "checkpoint", "drawing", "inference", "evaluation", "metrics", "doctor", "starter"),
+    *("experiment", "training", "benchmark", "comparison", "testing", "commands", "__main__"),
 )
 # files of more than 250 lines, and why
 LONG = {

@@ -1,73 +1,11 @@
 """Read a whole data set and report all that is wrong with it.
 
-python tools/check_data.py datasets/camvid.yaml --data-root DIR
-python tools/check_data.py configs/unet_vgg16.yaml --html report.html --json report.json
-
-Exit code 0: no error (there may be warnings); 1: errors; 2: misuse.
+The same as `segkit check-data`: see `python tools/check_data.py --help`.
 """
 
-from __future__ import annotations
-
-import argparse
-import json
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
-
-from segkit.cli import add_data_root, add_overrides, make_parser, run_tool
-from segkit.files import check_output, write_file
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and check."""
-    parser = make_parser("Read a whole data set and report all that is wrong with it.")
-    parser.add_argument("source", help="a dataset card, or an experiment that names one")
-    add_overrides(parser, "override keys of the card or experiment, e.g. --set image_max=4095")
-    add_data_root(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as a page")
-    return run_tool(check, parser, argv)
-
-
-def check(arguments: argparse.Namespace) -> int:
-    """Print the report; 0 if there is no error in the data, else 1."""
-    from segkit.data.reader import ensure_data
-    from segkit.doctor.page import as_html
-    from segkit.doctor.report import lines, make_report, tables
-    from segkit.doctor.scan import list_splits, scan
-    from segkit.doctor.source import chosen_splits, load_source
-
-    check_output(arguments.json)
-    check_output(arguments.html)
-    card, config = load_source(arguments.source, arguments.set, arguments.data_root)
-    ensure_data(card)
-    splits, needed = chosen_splits(card, config)
-    listed = list_splits(card, splits)
-
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(card.name, total=sum(len(split.pairs) for split in listed))
-        channels = config.model.in_channels if config else None
-        scan(card, listed, channels, on_pair=lambda: progress.advance(task))
-    report = make_report(card, listed, needed)
-
-    for table in tables(report):
-        console.print(table)
-    styles = {"error": "bold red", "warning": "yellow"}
-    for severity, text in lines(report):
-        if severity:
-            console.print(f"{severity}: ", style=styles[severity], end="")
-        console.print(text if severity else f"    {text}", markup=False)
-    console.print(f"{card.name} at {card.root}: {report.verdict}", markup=False)
-    if arguments.json:
-        write_file(arguments.json, json.dumps(report.as_json(), indent=2) + "\n")
-    if arguments.html:
-        write_file(arguments.html, as_html(report, listed))
-    return 1 if report.errors else 0
-
+from segkit.commands import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["check-data", *sys.argv[1:]]))

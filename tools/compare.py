@@ -1,92 +1,11 @@
 """Compare models: same data, same recipe, several seeds.
 
-python tools/compare.py configs/unet_vgg16.yaml configs/bilinear_vgg16.yaml --seeds 3
-python tools/compare.py runs/a runs/b --split test --out reports/a_b
+The same as `segkit compare`: see `python tools/compare.py --help`.
 """
 
-from __future__ import annotations
-
-import argparse
-import os
-import shlex
 import sys
-from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
 
-from rich.console import Console
-
-from segkit.cli import add_data_root, add_device, make_parser, positive, run_tool
-from segkit.files import check_folder
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and compare."""
-    parser = make_parser("Compare models: same data, same recipe, several seeds.")
-    parser.add_argument(
-        "models",
-        nargs="+",
-        type=Path,
-        metavar="MODEL",
-        help="an experiment (YAML), trained if it is not yet; or a run folder or checkpoint. Runs "
-        "that differ by their seed alone are one model",
-    )
-    parser.add_argument(
-        "--seeds", type=positive, default=3, help="runs of each experiment (default: 3)"
-    )
-    parser.add_argument("--split", help="to evaluate on (default: the validation split)")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("runs/compare"),
-        metavar="DIR",
-        help="of runs and results (default: runs/compare)",
-    )
-    parser.add_argument(
-        "--block",
-        type=positive,
-        metavar="N",
-        help="images drawn together for intervals, see eval.py",
-    )
-    add_data_root(parser)
-    add_device(parser)
-    return run_tool(compare, parser, argv)
-
-
-def compare(arguments: argparse.Namespace) -> int:
-    """Train what is not trained yet, and compare; 130 if a signal came while training."""
-    from segkit.comparison import Stopped, compare_models, gather, make_report, write_report
-    from segkit.evaluation.table import make_table
-    from segkit.hardware import choose_hardware
-
-    check_folder(arguments.out)
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
-    console.width = max(console.width, 110)  # narrower, the tables would be hard to read
-    on_step = partial(console.print, markup=False)
-    device, split = arguments.device, arguments.split
-    try:
-        contestants = gather(
-            arguments.models, arguments.seeds, arguments.out, device, on_step, arguments.data_root
-        )
-    except Stopped:
-        again = shlex.join(["python", "tools/compare.py", *sys.argv[1:]])
-        console.print(f"stopped and saved; go on with: {again}", markup=False)
-        return 130
-    hardware = choose_hardware(device, contestants[0].config.precision)
-    results = compare_models(
-        contestants, split, device, hardware, arguments.block, on_step, arguments.data_root
-    )
-    report = make_report(contestants, results, split, hardware)
-    for heading, rows in report.tables.items():
-        # headers alone may wrap
-        cells = [[cell.replace(" ", "\u00a0") for cell in row] for row in rows[1:]]
-        console.print(make_table(heading, rows[0], cells))
-    for note in report.notes:
-        console.print(note, markup=False)
-    write_report(arguments.out, report, results)
-    console.print(f"written: {arguments.out}{os.sep}comparison.md, .csv, .html, .png", markup=False)
-    return 0
-
+from segkit.commands import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["compare", *sys.argv[1:]]))

@@ -1,116 +1,11 @@
 """Evaluate a checkpoint on a split of its data set.
 
-python tools/eval.py runs/unet_vgg16
-python tools/eval.py runs/unet_vgg16 --split test --report reports/unet
-torchrun --nproc_per_node=2 tools/eval.py runs/unet_vgg16
+The same as `segkit eval`: see `python tools/eval.py --help`.
 """
 
-from __future__ import annotations
-
-import argparse
-import json
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
-
-from segkit.cli import (
-    add_data_root,
-    add_device,
-    add_inference,
-    make_parser,
-    positive,
-    read_inference,
-    run_tool,
-)
-from segkit.files import check_folder, check_output, write_file
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and evaluate."""
-    parser = make_parser("Evaluate a checkpoint on a split of its data set.")
-    parser.add_argument("checkpoint", type=Path, help="a run folder (its best.pt) or a file")
-    parser.add_argument("--split", help="of the data set (default: the validation split)")
-    parser.add_argument("--card", type=Path, help="another data set with the same classes")
-    add_data_root(parser)
-    parser.add_argument(
-        "--report", type=Path, metavar="DIR", help="write report.html, metrics.json and CSV here"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
-    parser.add_argument(
-        "--conventions", action="store_true", help='show what other toolkits would call "mIoU"'
-    )
-    parser.add_argument(
-        "--block",
-        type=positive,
-        metavar="N",
-        help="images drawn together for intervals (default: 10 for videos, else 1)",
-    )
-    add_inference(parser)
-    add_device(parser)
-    return run_tool(evaluate, parser, argv)
-
-
-def evaluate(arguments: argparse.Namespace) -> int:
-    """Print the scores of a checkpoint."""
-    # these take seconds to import
-    from segkit.distributed import join_processes
-    from segkit.evaluation import summarize_evaluation
-    from segkit.evaluation.export import as_json
-    from segkit.evaluation.report import write_report
-    from segkit.evaluation.table import class_table, convention_table, headlines
-    from segkit.evaluation.target import evaluate_target, load_target
-    from segkit.units import speed
-
-    check_output(arguments.json)
-    check_folder(arguments.report)
-    target = load_target(
-        arguments.checkpoint,
-        arguments.split,
-        arguments.device,
-        card=arguments.card,
-        data_root=arguments.data_root,
-        **read_inference(arguments),
-    )
-    predictor, card, split = target.predictor, target.card, target.dataset.split
-    with join_processes(predictor.hardware.device) as processes:
-        console = Console(highlight=False, soft_wrap=True, quiet=not processes.is_main)
-        console.print(f"{predictor.origin}, on {target.title}; {predictor.hardware}")
-        silent = not (processes.is_main and console.is_terminal)
-        with Progress(console=console, transient=True, disable=silent) as progress:
-            task = progress.add_task(split, total=len(target.dataset))
-            evaluation = evaluate_target(
-                target,
-                on_image=lambda: progress.advance(task, processes.count),
-                processes=processes,
-            )
-    if not processes.is_main:
-        return 0
-    results = summarize_evaluation(
-        evaluation,
-        card.class_names,
-        card.sequences,
-        arguments.block,
-        foreground=target.foreground,
-    )
-    console.print(class_table(results, f"{target.title}: {results.images} images"))
-    for line in headlines(results):
-        console.print(line, markup=False)
-    console.print(speed(results.images / evaluation.seconds))
-    if arguments.conventions:
-        console.print(convention_table(results))
-
-    origin = {"checkpoint": predictor.origin, "data": card.name, "split": split}
-    figures = json.dumps(as_json(evaluation, results, **origin), indent=2) + "\n"
-    if arguments.json:
-        write_file(arguments.json, figures)
-    if arguments.report:
-        page = write_report(arguments.report, evaluation, results, target, figures)
-        console.print(f"report: {page}")
-    return 0
-
+from segkit.commands import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["eval", *sys.argv[1:]]))

@@ -1,79 +1,11 @@
 """Show what a model is made of and costs, without data, weights or running it.
 
-python tools/summary.py configs/unet_vgg16.yaml
-python tools/summary.py configs/unet_vgg16.yaml --size 512 1024 --set model.decoder.depth=1
+The same as `segkit summary`: see `python tools/summary.py --help`.
 """
 
-from __future__ import annotations
-
-import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from segkit.cli import add_overrides, make_parser, run_tool
-from segkit.config import load_config
-from segkit.errors import UserError
-from segkit.features import Size
-from segkit.files import check_output, write_file
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and show a summary."""
-    parser = make_parser("Show what a model is made of and costs.")
-    parser.add_argument("config", help="an experiment, e.g. configs/unet_vgg16.yaml")
-    parser.add_argument(
-        "--size",
-        nargs=2,
-        metavar=("H", "W"),
-        help="of an image; default: that of the last crop or resize in training, else 224 224",
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write it as JSON")
-    add_overrides(parser, "override settings, e.g. --set model.decoder.depth=1")
-    return run_tool(show, parser, argv)
-
-
-def show(arguments: argparse.Namespace) -> int:
-    """Print the table and the totals."""
-    config = load_config(arguments.config, arguments.set)
-    size = parse_size(arguments.size)
-    check_output(arguments.json)
-
-    # these take seconds to import, and a misspelt key should be reported at once
-    from rich.console import Console
-
-    from segkit.data.card import load_card
-    from segkit.data.transforms import output_size
-    from segkit.model import build_model
-    from segkit.summary import DEFAULT_SIZE, layer_table, summarize, summary_json, totals
-
-    card = load_card(config.data.card, config.data.root)
-    model = build_model(config.model, card.num_classes, load_weights=False)
-    size = size or output_size(config.data.train_transforms) or DEFAULT_SIZE
-    summary = summarize(model, config.model.in_channels, size)
-    title = f"{config.model.decoder.name} on {config.model.encoder.name}"
-    console = Console(highlight=False, emoji=False, markup=False)
-    console.print(layer_table(summary, title), *totals(summary, model.stride), sep="\n")
-    if arguments.json:
-        write_file(arguments.json, summary_json(summary))
-    return 0
-
-
-def parse_size(words: Sequence[str] | None) -> Size | None:
-    """Read --size.
-
-    Raises:
-        UserError: not two whole numbers above 0.
-    """
-    if words is None:
-        return None
-    if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise UserError(
-            f"--size {' '.join(words)} must be height and width in pixels, e.g. --size 360 480"
-        )
-    height, width = map(int, words)
-    return height, width
-
+from segkit.commands import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["summary", *sys.argv[1:]]))

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from segkit.config.parts import NUMBERS, WORD, Part
 from segkit.config.schema import Config
 from segkit.errors import UserError
+from segkit.shipped import find, names_of
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
 RUN_CONFIG = "config.yaml"  # in a run folder
@@ -32,15 +33,15 @@ def load_config(
     """Read and check an experiment.
 
     Args:
-        path: of a YAML file.
+        path: of a YAML file, or the name of a shipped one.
         overrides: `a.b=c` each, replacing or adding one value; `c` is read as YAML.
         data_root: see `move_data`.
 
     Raises:
         UserError: no such file, broken YAML, an unknown key or an unfit value, all told at once.
     """
-    path = Path(path)
-    data, lines = read_yaml(path)
+    path = find("configs", path)
+    data, lines = read_yaml(path, names_of("configs"))
     for override in overrides:
         apply_override(override, data, lines)
     data.setdefault("run_dir", f"runs/{path.stem}")
@@ -52,7 +53,8 @@ def locate_card(config: Config, source: Path) -> Config:
     """Find the card of an experiment that was read from a file.
 
     A relative path is looked up in the working directory, then in the folder of the file and in
-    each folder above it. If it is in none of them, the config stays as it is.
+    each folder above it. If it is in none of them, the config stays as it is: a shipped card is
+    found by its name.
     """
     card = config.data.card
     if Path(card).is_file():
@@ -81,15 +83,15 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
-    """Read a YAML mapping and where each of its keys stands."""
+def read_yaml(path: Path, shipped: Sequence[str] = ()) -> tuple[dict[str, Any], Lines]:
+    """Read a YAML mapping and where each of its keys stands; a hint may name what is shipped."""
     if path.is_dir():
         held = path / RUN_CONFIG
         hint = f"did you mean {held}?" if held.is_file() else "name a YAML file"
         raise UserError(f"{path} is a folder; {hint}")
     if not path.is_file():
         siblings = [str(p) for p in sorted(path.parent.glob("*.yaml"))]
-        nearest = difflib.get_close_matches(str(path), siblings, n=1)
+        nearest = difflib.get_close_matches(str(path), [*siblings, *shipped], n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         raise UserError(f"{path} is not a file{hint}")
     try:

@@ -10,7 +10,7 @@ from typing import Any
 from segkit.config.load import RUN_CONFIG, load_config
 from segkit.config.schema import Config
 from segkit.errors import UserError
-from segkit.registry import import_hint
+from segkit.invocation import import_hint
 
 ENVIRONMENT = "env.json"
 

@@ -17,6 +17,7 @@ from segkit.data.label_proposal import propose_labels
 from segkit.data.raster import raster_files
 from segkit.errors import UserError, unknown_name
 from segkit.labels import IGNORE, Classes
+from segkit.shipped import data_folder, find, names_of
 
 LABELS = "classes", "label_map"  # keys of a card, which the masks can propose
 
@@ -173,18 +174,18 @@ def load_card(
     """Read and check a card.
 
     Args:
-        path: of the card's YAML file.
+        path: of the card's YAML file, or the name of a shipped one.
         root: folder of the data, relative to the working directory; None: what the card says,
-            relative to the card.
+            relative to the card, or to `datasets/` for one that came in a wheel.
         overrides: settings as `a.b=c`, as for an experiment; `root=DIR` is the same as `root`.
 
     Raises:
         UserError: no such card, an unknown key, or labels that fit no class. Without a label map,
             it tells what the masks hold, and proposes one.
     """
-    path = Path(path)
+    path = find("datasets", path)
     try:
-        data, lines = read_yaml(path)
+        data, lines = read_yaml(path, names_of("datasets"))
     except UserError as error:
         if path.exists() or path.is_absolute():
             raise
@@ -200,7 +201,7 @@ def load_card(
     data = {key: value for key, value in data.items() if value or key not in LABELS}
     is_complete = "label_map" in data
     card = validate(Card if is_complete else _Draft, data, lines, str(path))
-    folder = Path(root or path.parent / card.root).resolve()
+    folder = Path(root or data_folder(path) / card.root).resolve()
     if not is_complete:
         classes = {entry.name: entry.color for entry in card.classes}
         text = propose_labels(folder, _mask_files(folder, card), classes, card.lossy_masks)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from segkit.config import Config, load_config
 from segkit.config.load import read_yaml
 from segkit.data.card import Card, load_card
 from segkit.errors import UserError
+from segkit.shipped import find, names_of
 
 
 def load_source(
@@ -17,11 +17,13 @@ def load_source(
     """Load a card, or an experiment and its card.
 
     Args:
-        path: of the YAML file of either.
+        path: of the YAML file of either, or the name of a shipped one.
         overrides: settings as `a.b=c`; `root=DIR` sets the folder of the data.
         data_root: the same.
     """
-    data, _ = read_yaml(Path(path))
+    file = find("configs", path)
+    file = file if file.is_file() else find("datasets", path)
+    data, _ = read_yaml(file, [*names_of("configs"), *names_of("datasets")])
     if "model" not in data and "train" not in data:
         of_card = [o.removeprefix("data.") for o in overrides]
         return load_card(path, data_root, of_card), None

@@ -1,74 +1,63 @@
 """The command line tools, called in this process or started as a user would."""
 
-import importlib.util
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+from segkit.commands import main
 
 ROOT = Path(__file__).parents[2]
 
 
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"tools_{name}", ROOT / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def _command(name: str, *fixed: str) -> Callable[..., int]:
+    return lambda *arguments: main([name, *map(str, arguments), *fixed])
 
 
 @pytest.fixture
 def train() -> Callable[..., int]:
-    """Run tools/train.py on the CPU; gives its exit code."""
-    main = _load("train").main
-    return lambda *arguments: main([*map(str, arguments), "--device", "cpu"])
+    """Run `segkit train` on the CPU; gives its exit code."""
+    return _command("train", "--device", "cpu")
 
 
 @pytest.fixture
 def evaluate() -> Callable[..., int]:
-    """Run tools/eval.py on the CPU; gives its exit code."""
-    main = _load("eval").main
-    return lambda *arguments: main([*map(str, arguments), "--device", "cpu"])
+    """Run `segkit eval` on the CPU; gives its exit code."""
+    return _command("eval", "--device", "cpu")
 
 
 @pytest.fixture
 def compare() -> Callable[..., int]:
-    """Run tools/compare.py on the CPU; gives its exit code."""
-    main = _load("compare").main
-    return lambda *arguments: main([*map(str, arguments), "--device", "cpu"])
+    """Run `segkit compare` on the CPU; gives its exit code."""
+    return _command("compare", "--device", "cpu")
 
 
 @pytest.fixture
 def predict() -> Callable[..., int]:
-    """Run tools/predict.py on the CPU; gives its exit code."""
-    main = _load("predict").main
-    return lambda *arguments: main([*map(str, arguments), "--device", "cpu"])
+    """Run `segkit predict` on the CPU; gives its exit code."""
+    return _command("predict", "--device", "cpu")
 
 
 @pytest.fixture
 def check() -> Callable[..., int]:
-    """Run tools/check_data.py; gives its exit code."""
-    main = _load("check_data").main
-    return lambda *arguments: main([*map(str, arguments)])
+    """Run `segkit check-data`; gives its exit code."""
+    return _command("check-data")
 
 
 @pytest.fixture
 def browse() -> Callable[..., int]:
-    """Run tools/browse.py; gives its exit code."""
-    main = _load("browse").main
-    return lambda *arguments: main([*map(str, arguments)])
+    """Run `segkit browse`; gives its exit code."""
+    return _command("browse")
 
 
 @pytest.fixture
 def tool() -> Callable[..., int]:
-    """Run a tool by its name; gives its exit code."""
-    return lambda name, *arguments: _load(name).main([*map(str, arguments)])
+    """Run a command by its name; gives its exit code."""
+    return lambda name, *arguments: main([name, *map(str, arguments)])
 
 
 @pytest.fixture

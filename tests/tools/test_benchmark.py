@@ -1,9 +1,7 @@
-"""tools/benchmark.py runs and tells rates; how high they are is no test's business."""
+"""segkit benchmark runs and tells rates; how high they are is no test's business."""
 
-import importlib.util
 import re
 import sys
-from pathlib import Path
 
 import cv2
 import pytest
@@ -11,23 +9,19 @@ import torch
 
 from segkit.benchmark import data_speed as measuring
 from segkit.benchmark import step_speed
-
-TOOL = Path(__file__).parents[2] / "tools" / "benchmark.py"
+from segkit.commands import main
 
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    """Run tools/benchmark.py on the CPU for a moment; gives its exit code."""
+    """Run segkit benchmark on the CPU for a moment; gives its exit code."""
     monkeypatch.setattr(measuring, "SECONDS", 0.02)
     monkeypatch.setattr(measuring, "ROUNDS", 1)
     monkeypatch.setattr(step_speed, "SECONDS", 0.02)
     monkeypatch.setattr(step_speed, "ROUNDS", 1)
     monkeypatch.setattr(step_speed, "PEAK", (1, 16, 8, 8))
     monkeypatch.setenv("COLUMNS", "140")
-    spec = importlib.util.spec_from_file_location("tools_benchmark", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return lambda *arguments: module.main([*map(str, arguments), "--device", "cpu"])
+    return lambda *arguments: main(["benchmark", *map(str, arguments), "--device", "cpu"])
 
 
 @pytest.mark.parametrize("settings", [{}, {"data.cache": "ram", "data.workers": 1}])

@@ -1,4 +1,4 @@
-"""tools/browse.py as a user runs it: a sheet of the samples that training begins with."""
+"""segkit browse as a user runs it: a sheet of the samples that training begins with."""
 
 import numpy as np
 import pytest

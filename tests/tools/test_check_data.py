@@ -1,4 +1,4 @@
-"""tools/check_data.py as a user runs it: exit codes, overrides, and reports in files."""
+"""segkit check-data as a user runs it: exit codes, overrides, and reports in files."""
 
 import json
 import shutil

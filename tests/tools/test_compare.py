@@ -1,4 +1,4 @@
-"""tools/compare.py on tiny networks, as a user runs it."""
+"""segkit compare on tiny networks, as a user runs it."""
 
 import csv
 import json

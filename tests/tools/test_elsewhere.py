@@ -19,10 +19,10 @@ TOOLS = {
     "compare runs": ["compare", "{run}", "--out", "{out}", "--device", "cpu"],
     "compare configs": ["compare", "{config}", "--seeds", "1", "--out", "{out}"],
     "browse": ["browse", "{config}", "--count", "1", "--out", "{out}.png"],
-    "find_lr": ["find_lr", "{config}", "--steps", "10", "--out", "{out}.png"],
+    "find-lr": ["find-lr", "{config}", "--steps", "10", "--out", "{out}.png"],
     "benchmark": ["benchmark", "data", "{config}", "--device", "cpu"],
-    "check_data of a card": ["check_data", "{card}"],
-    "check_data of a config": ["check_data", "{config}"],
+    "check_data of a card": ["check-data", "{card}"],
+    "check_data of a config": ["check-data", "{config}"],
 }
 
 
@@ -49,7 +49,7 @@ def test_the_hint_for_moved_data_works(name, tool, train, tiny_config, tiny_set,
     error = capsys.readouterr().err
     assert f"not at {tiny_set.root};" in error
     assert "--data-root DIR" in error
-    assert tool(*command, "--data-root", moved) in ((0, 1) if name == "find_lr" else (0,))
+    assert tool(*command, "--data-root", moved) in ((0, 1) if name == "find-lr" else (0,))
 
 
 def test_the_command_that_checks_the_data_says_where_it_is(
@@ -60,8 +60,8 @@ def test_the_command_that_checks_the_data_says_where_it_is(
     bad = moved / "train/masks/train_0.png"
     bad.write_bytes(bad.read_bytes()[:60])
     assert train(tiny_config(), "--data-root", moved) == 2
-    command = capsys.readouterr().err.split("all there is to say: python tools/")[1].split()
-    assert tool(command[0].removesuffix(".py"), *command[1:]) == 1
+    command = capsys.readouterr().err.split("all there is to say: segkit ")[1].split()
+    assert tool(*command) == 1
     assert "1 of 6" in capsys.readouterr().out
 
 
@@ -122,7 +122,7 @@ def test_a_run_goes_on_and_is_evaluated_in_another_working_directory(
     assert card == str(project / "datasets/tiny.yaml")
 
 
-@pytest.mark.parametrize("name", ["train", "browse", "find_lr", "summary", "check_data"])
+@pytest.mark.parametrize("name", ["train", "browse", "find-lr", "summary", "check-data"])
 def test_a_folder_or_a_broken_file_is_told_in_a_sentence(name, tool, tmp_path, capsys):
     (tmp_path / "broken.yaml").write_text("data: {card: [1, 2\n")
     for path, says in (

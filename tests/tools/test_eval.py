@@ -1,4 +1,4 @@
-"""tools/eval.py as a user runs it: its options, its files, and what it refuses."""
+"""segkit eval as a user runs it: its options, its files, and what it refuses."""
 
 import json
 import os

@@ -1,7 +1,6 @@
-"""tools/fetch_data.py as a user runs it, against a server on this machine."""
+"""segkit fetch-data as a user runs it, against a server on this machine."""
 
 import hashlib
-import importlib.util
 import io
 import os
 import signal
@@ -16,23 +15,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segkit.commands import main
 from segkit.data import fetch
 from segkit.data.card import load_card
 from segkit.data.dataset import SegmentationDataset
 from segkit.data.reader import SampleReader
 
 ROOT = Path(__file__).parents[2]
-TOOL = ROOT / "tools" / "fetch_data.py"
 NAMES = [f"{breed}_{i}" for breed in ("Bengal", "boxer") for i in range(10)]
 
 
 @pytest.fixture
 def fetch_data():
-    """Run tools/fetch_data.py in this process; gives its exit code."""
-    spec = importlib.util.spec_from_file_location("tools_fetch_data", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return lambda *arguments: module.main([*map(str, arguments)])
+    """Run segkit fetch-data in this process; gives its exit code."""
+    return lambda *arguments: main(["fetch-data", *map(str, arguments)])
 
 
 def pets() -> list[bytes]:
@@ -146,12 +142,12 @@ def test_an_unknown_name(fetch_data, capsys):
 def test_ctrl_c_in_the_middle_of_a_download(server, interruptible, tmp_path):
     server.stall = True
     program = f"""
-import runpy, sys
+import sys
+from segkit.commands import main
 from segkit.data import fetch
 archives = tuple(fetch.Archive(*each) for each in {[tuple(a) for a in server.archives]!r})
 fetch.SOURCES["oxford_pets"] = fetch.SOURCES["oxford_pets"]._replace(archives=archives)
-sys.argv = ["fetch_data.py", "oxford_pets", "--root", {str(tmp_path / "pets")!r}]
-runpy.run_path({str(TOOL)!r}, run_name="__main__")
+sys.exit(main(["fetch-data", "oxford_pets", "--root", {str(tmp_path / "pets")!r}]))
 """
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(

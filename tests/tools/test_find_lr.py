@@ -1,11 +1,9 @@
-"""tools/find_lr.py as a user runs it: a picture, a number, and nothing else left behind."""
+"""segkit find-lr as a user runs it: a picture, a number, and nothing else left behind."""
 
-import importlib.util
 import re
 import shlex
 import signal
 import tempfile
-from pathlib import Path
 
 import cv2
 import matplotlib as mpl
@@ -14,23 +12,19 @@ import pytest
 import torch
 from PIL import Image
 
+from segkit.commands import main
 from segkit.config import load_config
 from segkit.training.step import NonFinite, Step
-
-TOOL = Path(__file__).parents[2] / "tools" / "find_lr.py"
 
 
 @pytest.fixture
 def find_lr(monkeypatch, tmp_path):
-    """Run tools/find_lr.py on the CPU; gives its exit code."""
-    spec = importlib.util.spec_from_file_location("tools_find_lr", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """Run segkit find-lr on the CPU; gives its exit code."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.chdir(tmp_path)
-    return lambda *arguments: module.main([*map(str, arguments), "--device", "cpu"])
+    return lambda *arguments: main(["find-lr", *map(str, arguments), "--device", "cpu"])
 
 
 def pixels(path):
@@ -75,7 +69,7 @@ def test_a_number_and_a_picture(overrides, low, high, find_lr, tiny_config, tmp_
     assert re.search(rf"^tested   \d+ learning rates from {low:.1e} to ", said, re.MULTILINE)
     assert str(out) in said
     command = shlex.split(re.search(r"^use it   (.*)$", said, re.MULTILINE)[1])
-    assert command[:4] == ["python", "tools/train.py", str(path), "--set"]
+    assert command[:4] == ["segkit", "train", str(path), "--set"]
     config = load_config(command[2], command[4:])
     assert (config.train.optimizer.lr, config.seed) == (float(number), 4)
 

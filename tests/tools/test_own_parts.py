@@ -175,14 +175,14 @@ def build(epochs=3, **options):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 2, 1))
     from segkit.hardware import choose_hardware
-    from segkit.normalize import Normalize
 
     settings = {
         "loss": lambda logits, target: nn.functional.cross_entropy(
             logits, target, ignore_index=255
         ),
         "optimizer": {"name": "adamw", "lr": 0.03},
-        "normalize": Normalize([0.5] * 3, [0.5] * 3),
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
         "batch_size": 4,
         "hardware": choose_hardware("cpu", "fp32"),
     }
@@ -199,7 +199,7 @@ def test_a_plain_module_and_dataset_train_evaluate_and_predict(tmp_path, monkeyp
     assert history[-1]["miou"] > 0.9
     assert list(tmp_path.iterdir()) == []  # without a folder nothing is written
 
-    predictor = segkit.Predictor(experiment.model, experiment.normalize, experiment.hardware)
+    predictor = segkit.Predictor(experiment.model, mean=[0.5] * 3, std=[0.5] * 3)
     val = Squares(3, 1)
     loader = DataLoader(
         val, batch_size=2, collate_fn=lambda items: tuple(map(np.stack, zip(*items, strict=True)))
@@ -244,6 +244,9 @@ def test_an_unknown_key_of_the_recipe_is_refused():
         build(optimizer={"name": "adamww", "lr": 0.1})
 
 
-def test_bytes_without_a_normalisation_are_refused():
-    with pytest.raises(UserError, match=r"the images are uint8, so they come unnormalised"):
-        segkit.Trainer(build(normalize=None)).fit()
+def test_bytes_are_normalised_as_for_imagenet_unless_told_otherwise():
+    plain = build(mean=None, std=None)
+    assert (plain.mean, plain.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert segkit.Trainer(plain).fit()[-1]["miou"] > 0.9
+    with pytest.raises(UserError, match="pass both mean and std"):
+        build(std=None)

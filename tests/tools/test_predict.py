@@ -3,11 +3,9 @@
 import json
 import os
 import re
-import runpy
 import signal
 import sys
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,6 +15,7 @@ from PIL import Image
 from torch import nn
 
 from segkit.checkpoint import save_checkpoint
+from segkit.commands import main
 from segkit.config import load_config
 from segkit.data.card import load_card
 from segkit.data.images import read_image
@@ -24,7 +23,6 @@ from segkit.data.label_map import LabelMap
 from segkit.inference import Predictor
 from segkit.model import build_model
 
-TOOL = Path(__file__).parents[2] / "tools/predict.py"
 COLORS = ((90, 160, 90), (220, 40, 40), (40, 60, 220))  # of the tiny set
 RAW_VALUES = (0, 10, 20)
 COLOR_LABELS = {"0 0 0": "ground", "255 0 0": "box", "0 0 255": "bar"}
@@ -46,11 +44,12 @@ def checkpoint(tiny_config, tmp_path):
 
 @pytest.fixture
 def predict(checkpoint, tmp_path):
-    """Run tools/predict.py on the CPU into a folder `out`; gives its exit code."""
-    main = runpy.run_path(str(TOOL))["main"]
+    """Run segkit predict on the CPU into a folder `out`; gives its exit code."""
 
     def run(*arguments, out=tmp_path / "out", run=checkpoint):
-        return main([str(run), *map(str, arguments), "--out", str(out), "--device", "cpu"])
+        return main(
+            ["predict", str(run), *map(str, arguments), "--out", str(out), "--device", "cpu"]
+        )
 
     return run
 
@@ -374,5 +373,5 @@ def test_an_interrupted_video_leaves_no_half(predict, clip, tmp_path, monkeypatc
 def test_help_needs_no_torch(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(SystemExit):
-        runpy.run_path(str(TOOL))["main"](["--help"])
+        main(["predict", "--help"])
     assert "STEM_overlay.png" in capsys.readouterr().out

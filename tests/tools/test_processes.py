@@ -277,7 +277,7 @@ def test_torchrun_ends_by_a_signal_with_all_saved(tiny_config, train, free_port,
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode != 0
     assert out.count(f"stopped and saved to {last}") == 1, out + err
-    assert f"python tools/train.py {tmp_path / 'run'} --resume" in out
+    assert f"torchrun --nproc_per_node=2 tools/train.py {tmp_path / 'run'} --resume" in out
     assert "Traceback" not in err.split("SignalException")[0].replace("Traceback", "", 1)
     saved = checkpoint(tmp_path / "run")["training"]
     position = saved["position"]

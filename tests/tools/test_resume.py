@@ -62,9 +62,7 @@ def test_the_command_that_is_printed_goes_on(stopped, tiny_config, train, tool, 
     assert train(tiny_config(), "--set", *settings) == 0
     run = stopped()
     command = shlex.split(capsys.readouterr().out.split("go on with: ")[1])
-    assert command == [
-        "python", "tools/train.py", str(run), "--resume", "--device", "cpu"
-    ]  # fmt: skip
+    assert command == ["segkit", "train", str(run), "--resume", "--device", "cpu"]
     (tmp_path / "tiny_run.yaml").unlink()
     assert tool("train", *command[2:]) == 0
     one, other = weights(straight), weights(run)

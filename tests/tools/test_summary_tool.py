@@ -1,23 +1,19 @@
-"""tools/summary.py as a user runs it."""
+"""segkit summary as a user runs it."""
 
 import json
-import runpy
 import shutil
-from pathlib import Path
 
 import pytest
 
+from segkit.commands import main
 from segkit.config import load_config
 from segkit.errors import UserError
 from segkit.model import build_model
 
-TOOL = Path(__file__).parents[2] / "tools" / "summary.py"
-
 
 @pytest.fixture
 def summary():
-    main = runpy.run_path(str(TOOL))["main"]
-    return lambda *arguments: main([*map(str, arguments)])
+    return lambda *arguments: main(["summary", *map(str, arguments)])
 
 
 def test_the_table_and_the_totals(tiny_config, tiny_set, summary, capsys, tmp_path):

@@ -139,7 +139,7 @@ def test_stopped_and_resumed_equals_never_stopped(number, tiny_config, train, st
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err
     assert "Traceback" not in err
-    assert f"python tools/train.py {tmp_path / 'stopped'} --resume" in out
+    assert f"tools/train.py {tmp_path / 'stopped'} --resume" in out
     done = torch.load(last, weights_only=True)["training"]["position"]
     assert done["epoch"] < 60
     assert train(config, "--resume") == 0

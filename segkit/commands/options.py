@@ -1,21 +1,13 @@
-"""What all command line tools share: their options' form, and how a mistake ends."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-import time
-from collections.abc import Callable, Sequence
 from typing import Any
 
-from segkit.errors import UserError
-from segkit.registry import import_parts
 
-
-def make_parser(description: str) -> argparse.ArgumentParser:
-    """Build a parser with the options every tool has."""
-    parser = argparse.ArgumentParser(description=description)
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every command has."""
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument(
         "--import",
@@ -25,7 +17,6 @@ def make_parser(description: str) -> argparse.ArgumentParser:
         metavar="MODULE",
         help="import a module or a .py file that registers parts of your own; may be repeated",
     )
-    return parser
 
 
 def positive(text: str) -> int:
@@ -99,27 +90,3 @@ def read_inference(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.tile:
         options["tiles"] = Tiles(arguments.tile, arguments.tile_mode, arguments.overlap)
     return options
-
-
-def run_tool(
-    main: Callable[[argparse.Namespace], int],
-    parser: argparse.ArgumentParser,
-    argv: Sequence[str] | None = None,
-) -> int:
-    """Parse the command line and run a tool; a user's mistake is one message and exit code 2."""
-    arguments = parser.parse_args(argv)
-    try:
-        import_parts(arguments.imports)
-        return main(arguments)
-    except (UserError, KeyboardInterrupt) as error:
-        if arguments.debug:
-            raise
-        is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of torchrun's processes here
-        if isinstance(error, UserError):
-            if error.is_common and not is_first:
-                time.sleep(30)  # the first one tells it and ends, and then torchrun ends this one
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        if is_first:
-            print("interrupted", file=sys.stderr)
-        return 130
