@@ -26,7 +26,14 @@ def sgd(
     momentum: Annotated[float, Bounds(ge=0, lt=1)] = 0.9,
     nesterov: bool = False,
 ) -> Optimizer:
-    """Stochastic gradient descent with momentum."""
+    """Stochastic gradient descent with momentum.
+
+    Args:
+        groups: of parameters.
+        lr: the largest learning rate.
+        momentum: share of the last step that is kept.
+        nesterov: look ahead (Nesterov 1983).
+    """
     return SGD(groups, lr, momentum, nesterov=nesterov, fused=True)
 
 
@@ -34,7 +41,13 @@ def sgd(
 def adam(
     groups: Groups, *, lr: LearningRate, betas: tuple[float, float] = (0.9, 0.999)
 ) -> Optimizer:
-    """Adam (Kingma and Ba 2015)."""
+    """Adam (Kingma and Ba 2015).
+
+    Args:
+        groups: of parameters.
+        lr: the largest learning rate.
+        betas: decay of the running means of the gradient and of its square.
+    """
     return Adam(groups, lr, betas, fused=True)
 
 
@@ -42,19 +55,37 @@ def adam(
 def adamw(
     groups: Groups, *, lr: LearningRate, betas: tuple[float, float] = (0.9, 0.999)
 ) -> Optimizer:
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+
+    Args:
+        groups: of parameters.
+        lr: the largest learning rate.
+        betas: decay of the running means of the gradient and of its square.
+    """
     return AdamW(groups, lr, betas, fused=True)
 
 
 @register("schedule", "constant")
 def constant(total_steps: int, steps_per_epoch: int, *, warmup_epochs: Epochs = 0.0) -> Factor:
-    """One learning rate, after a linear warm-up from zero."""
+    """One learning rate, after a linear warm-up from zero.
+
+    Args:
+        total_steps: of the training.
+        steps_per_epoch: of them.
+        warmup_epochs: first epochs, or a fraction of one, in which the rate rises.
+    """
     return _warmed_up(total_steps, warmup_epochs * steps_per_epoch, lambda progress: 1.0)
 
 
 @register("schedule", "cosine")
 def cosine(total_steps: int, steps_per_epoch: int, *, warmup_epochs: Epochs = 0.0) -> Factor:
-    """Half a cosine down to zero."""
+    """Half a cosine down to zero.
+
+    Args:
+        total_steps: of the training.
+        steps_per_epoch: of them.
+        warmup_epochs: first epochs, or a fraction of one, in which the rate rises.
+    """
     return _warmed_up(
         total_steps,
         warmup_epochs * steps_per_epoch,
@@ -70,7 +101,14 @@ def poly(
     warmup_epochs: Epochs = 0.0,
     power: Annotated[float, Bounds(gt=0)] = 0.9,
 ) -> Factor:
-    """`(1 - progress) ** power`, down to zero."""
+    """`(1 - progress) ** power`, down to zero.
+
+    Args:
+        total_steps: of the training.
+        steps_per_epoch: of them.
+        warmup_epochs: first epochs, or a fraction of one, in which the rate rises.
+        power: 1 is a straight line; smaller ones stay high for longer.
+    """
     return _warmed_up(
         total_steps, warmup_epochs * steps_per_epoch, lambda progress: (1 - progress) ** power
     )
@@ -80,7 +118,13 @@ def poly(
 def onecycle(
     total_steps: int, steps_per_epoch: int, *, peak: Annotated[float, Bounds(gt=0, lt=1)] = 0.3
 ) -> Factor:
-    """Half a cosine up from 1/25 of the rate, until `peak`, another down to zero (Smith 2018)."""
+    """Half a cosine up from 1/25 of the rate, until `peak`, another down to zero (Smith 2018).
+
+    Args:
+        total_steps: of the training.
+        steps_per_epoch: of them.
+        peak: share of the training after which the rate is highest.
+    """
 
     def factor(step: int) -> float:
         progress = min(step / total_steps, 1.0)

@@ -28,7 +28,7 @@ WORD, NUMBERS = "<word>", "<numbers>"  # in pydantic's path of an error, but not
 class Section(BaseModel):
     """A frozen mapping in which an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def word_or_numbers(value: object) -> str:
@@ -69,12 +69,22 @@ SUPPLIED = {
 # What the builder does for every part of a kind.
 COMMON: dict[str, dict[str, Any]] = {
     "encoder": {
-        "weights": (str | None, None),  # null, imagenet, or a .pth, .pt or .safetensors file
+        "weights": (
+            str | None,
+            Field(None, description="null, imagenet, or a .pth, .pt or .safetensors file"),
+        ),
     },
     "optimizer": {
-        "weight_decay": (Annotated[float, Field(ge=0)], 0.0),  # spares norms and biases
-        # below 1 for a pretrained encoder
-        "encoder_lr_factor": (Annotated[float, Field(gt=0)], 1.0),
+        "weight_decay": (float, Field(0.0, ge=0, description="spares norms and biases")),
+        "encoder_lr_factor": (
+            float,
+            Field(
+                1.0,
+                gt=0,
+                description="the encoder's learning rate as a share of lr; below 1 for "
+                "pretrained weights",
+            ),
+        ),
     },
 }
 
@@ -105,14 +115,17 @@ class Part:
         if name not in names(self.kind):
             known = {"known": names(self.kind)}
             raise PydanticCustomError("unknown_part", "is unknown", known)
-        return _derive(self.kind, name, find(self.kind, name)).model_validate(
-            {**given, "name": name}
-        )
+        return section_of_part(self.kind, name).model_validate({**given, "name": name})
 
     def section_of(self, given: Mapping[str, Any]) -> type[Section] | None:
         """Return the section of the part that a mapping names; None if it names none."""
         name = given.get("name", self.default)
-        return _derive(self.kind, name, find(self.kind, name)) if name in names(self.kind) else None
+        return section_of_part(self.kind, name) if name in names(self.kind) else None
+
+
+def section_of_part(kind: str, name: str) -> type[Section]:
+    """Return the section of a registered part: its name and its options."""
+    return _derive(kind, name, find(kind, name))
 
 
 @cache
@@ -121,6 +134,7 @@ def _derive(kind: str, name: str, factory: Callable[..., Any]) -> type[Section]:
     function: Any = factory.func if isinstance(factory, partial) else factory
     annotated = function.__init__ if inspect.isclass(function) else function
     hints = get_type_hints(annotated, include_extras=True)
+    described = options_in(inspect.getdoc(function) or "")
     fields: dict[str, Any] = {"name": (Literal[name], ...), **COMMON.get(kind, {})}
     for option in inspect.signature(factory).parameters.values():
         if option.name in SUPPLIED.get(kind, ()) or option.kind in (
@@ -132,9 +146,31 @@ def _derive(kind: str, name: str, factory: Callable[..., Any]) -> type[Section]:
         hint, default = hints.get(option.name, Any), option.default
         if kind == "loss" and option.name == "class_weights":
             hint, default = ClassWeights, "none"  # names become numbers once the data is known
-        required = default is inspect.Parameter.empty
-        fields[option.name] = (_bounded(hint), ... if required else default)
+        default = ... if default is inspect.Parameter.empty else default
+        text = described.get(option.name)
+        fields[option.name] = (_bounded(hint), Field(default, description=text))
     return create_model(f"{name}_{kind}", __base__=Section, **fields)
+
+
+def options_in(docstring: str) -> dict[str, str]:
+    """Read what a docstring says of each argument, in its section `Args:`.
+
+    >>> options_in("A loss.\\n\\nArgs:\\n    gamma: of focus;\\n        0: none.")
+    {'gamma': 'of focus; 0: none'}
+    """
+    found: dict[str, str] = {}
+    name = ""
+    _, _, section = docstring.partition("Args:\n")
+    for line in section.splitlines():
+        if not line.startswith("    "):
+            break
+        if line[4] == " ":
+            found[name] += f" {line.strip()}"
+        else:
+            several, _, text = line.strip().partition(": ")
+            for name in several.split(", "):
+                found[name] = text
+    return {name: text.rstrip(".") for name, text in found.items()}
 
 
 def _bounded(hint: Any) -> Any:

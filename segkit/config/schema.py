@@ -1,7 +1,7 @@
 """What may stand in an experiment's YAML file, with types, bounds and defaults.
 
 The keys of encoders, decoders, losses, optimisers and schedules are those of their constructors,
-see `segkit.config.parts`.
+see `segkit.config.parts`. The docstring of each field is what `segkit config` prints beside it.
 """
 
 from __future__ import annotations
@@ -22,55 +22,86 @@ class ModelConfig(Section):
     """`model`: what determines the network, next to the number of classes."""
 
     in_channels: int = Field(3, ge=1)
+    """channels of the images"""
     encoder: Annotated[Any, Part("encoder")]
+    """the backbone, by name, with its options"""
     decoder: Annotated[Any, Part("decoder")]
+    """what turns the encoder's maps into logits, by name, with its options"""
 
 
 class DataConfig(Section):
     """`data`: which images, and what happens to them on the way to the network."""
 
-    card: str  # path of a dataset card
-    root: str | None = None  # where the data lies; null: where the card says
-    train_split: str = "train"  # of the card
+    card: str
+    """path of a dataset card, or the name of a shipped one"""
+    root: str | None = None
+    """where the data lies; null: where the card says"""
+    train_split: str = "train"
+    """a split of the card"""
     val_split: str = "val"
-    # per channel, of images scaled to 0 ... 1; auto: of the training split
+    """the split that is scored after an epoch"""
     mean: AutoOrNumbers = (0.485, 0.456, 0.406)
+    """per channel, of images scaled to 0 ... 1; auto: of the training split"""
     std: AutoOrNumbers = (0.229, 0.224, 0.225)
-    train_transforms: tuple[Transform, ...] = ()  # albumentations, in order
+    """the same"""
+    train_transforms: tuple[Transform, ...] = ()
+    """albumentations by name, in order"""
     eval_transforms: tuple[Transform, ...] = ()
-    repeat: int = Field(1, ge=1)  # how often an epoch takes each image, e.g. for small crops
+    """the same for scoring and prediction, which otherwise see whole images"""
+    repeat: int = Field(1, ge=1)
+    """how often an epoch takes each image, e.g. for small crops of large images"""
     batch_size: int = Field(8, ge=1)
-    workers: int = Field(2, ge=0)  # processes that load and augment
-    cache: Literal["none", "ram"] = "none"  # ram: decode each file once, into shared memory
+    """images in a batch of one process"""
+    workers: int = Field(2, ge=0)
+    """processes that load and augment"""
+    cache: Literal["none", "ram"] = "none"
+    """ram: decode each file once, into memory that the workers share"""
 
 
 class TrainConfig(Section):
     """`train`: the recipe."""
 
     epochs: int = Field(ge=1)
-    init_from: str | None = None  # a run folder or checkpoint whose weights to start from
-    accumulate: int = Field(1, ge=1)  # batches in an optimiser step
-    clip_norm: float | None = Field(None, gt=0)  # of the gradient of all weights together
-    ema: float = Field(0.0, ge=0, lt=1)  # decay of a running average, which is evaluated and kept
-    freeze_encoder_epochs: int = Field(0, ge=0)  # train the decoder alone so long
-    freeze_norm: bool = False  # the encoder's batch norms keep their statistics
-    validate_every: int = Field(1, ge=1)  # epochs; after the last one in any case
-    patience: int | None = Field(None, ge=1)  # epochs without a better mIoU before stopping
-    skip_nonfinite: int = Field(0, ge=0)  # steps in a row whose loss or gradient is not finite
+    """how often training sees every image"""
+    init_from: str | None = None
+    """a run folder or checkpoint whose weights to start from"""
+    accumulate: int = Field(1, ge=1)
+    """batches in an optimiser step"""
+    clip_norm: float | None = Field(None, gt=0)
+    """the largest norm of the gradient of all weights together; null: any"""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """decay of a running average of the weights, which is scored and kept; 0: none"""
+    freeze_encoder_epochs: int = Field(0, ge=0)
+    """first epochs that train the decoder alone"""
+    freeze_norm: bool = False
+    """whether the encoder's batch norms keep their statistics"""
+    validate_every: int = Field(1, ge=1)
+    """epochs; after the last one in any case"""
+    patience: int | None = Field(None, ge=1)
+    """validations without a better mIoU before training ends; null: train to the end"""
+    skip_nonfinite: int = Field(0, ge=0)
+    """steps in a row whose loss or gradient may be not finite"""
     loss: Annotated[Any, Part("loss", default="cross_entropy")] = Field(
         {"name": "cross_entropy"}, validate_default=True
     )
+    """by name, with its options"""
     optimizer: Annotated[Any, Part("optimizer")]
+    """by name, with its options"""
     schedule: Annotated[Any, Part("schedule")] = Field({"name": "constant"}, validate_default=True)
-    samples: int = Field(4, ge=0)  # validation images drawn as overlays now and then
-    tensorboard: bool = False  # also write the history for TensorBoard
+    """of the learning rate, by name, with its options"""
+    samples: int = Field(4, ge=0)
+    """validation images drawn as overlays now and then"""
+    tensorboard: bool = False
+    """also write the history for TensorBoard"""
 
 
 class Every(Section):
     """`checkpoint.every`: either key."""
 
     epochs: int | None = Field(None, ge=1)
-    minutes: float | None = Field(None, gt=0)  # of training; also in the middle of an epoch
+    """save after so many epochs"""
+    minutes: float | None = Field(None, gt=0)
+    """save after so many minutes of training, also in the middle of an epoch"""
 
     @model_validator(mode="after")
     def _either(self) -> Every:
@@ -83,16 +114,25 @@ class CheckpointConfig(Section):
     """`checkpoint`: when what a run would resume from is written."""
 
     every: Every = Every(epochs=1)
+    """either key"""
 
 
 class Config(Section):
     """A whole experiment."""
 
-    run_dir: str = Field(min_length=1)  # default: runs/<name of the file>
+    run_dir: str = Field(min_length=1)
+    """where the run is written; without it, runs/<name of the file>"""
     seed: int = Field(0, ge=0)
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # of convolutions; loss is fp32
-    compile: bool = False  # by torch.compile, which takes its time at the start
+    """of all random numbers: the same seed gives the same weights on a CPU"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """of convolutions; losses are fp32 in any case"""
+    compile: bool = False
+    """whether torch.compile makes the model faster, which takes its time at the start"""
     data: DataConfig
+    """which images, and what happens to them"""
     model: ModelConfig
+    """what determines the network"""
     train: TrainConfig
+    """the recipe"""
     checkpoint: CheckpointConfig = CheckpointConfig()
+    """when a run saves what it would resume from"""

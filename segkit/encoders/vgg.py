@@ -228,7 +228,6 @@ def _factory(name: str) -> Callable[..., VGGEncoder]:
         checkpointing: bool = False,
         frozen_stages: Annotated[int, Bounds(ge=0, le=len(CHANNELS))] = 0,
     ) -> VGGEncoder:
-        """Build the VGG that answers what a decoder wants; see `VGGEncoder`."""
         taps, finest = (CONVS, 1) if wants.place == "before_pool" else (POOLS, 2)
         at_stride = {finest * 2**stage: tap for stage, tap in enumerate(taps)}
         return VGGEncoder(
@@ -243,6 +242,7 @@ def _factory(name: str) -> Callable[..., VGGEncoder]:
             return_indices=wants.indices,
         )
 
+    build.__doc__ = VGGEncoder.__doc__  # which tells of the options
     return build
 
 

@@ -68,6 +68,7 @@ def epoch_row(
             **{f"iou/{name}": iou for name, iou in zip(names, scores.iou, strict=True)},
         }
     return row | {
+        "seconds": progress.seconds,
         "seconds_per_step": progress.seconds / sampler.steps,
         "images_per_second": sampler.length / progress.seconds,
         "waiting_share": progress.waited / progress.seconds,
@@ -76,7 +77,7 @@ def epoch_row(
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """List the settings that differ, as `key: before -> after`, but for those that may."""
-    old, new = _flat(before), _flat(after)
+    old, new = flatten(before), flatten(after)
     return [
         f"{key}: {old.get(key)} -> {new.get(key)}"
         for key in sorted(old.keys() | new.keys())
@@ -94,11 +95,12 @@ def _is_same_card(one: str | None, other: str | None) -> bool:
     return long[-len(short) :] == short
 
 
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted key; lists become tuples."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = tuple(value) if isinstance(value, list) else value
     return flat

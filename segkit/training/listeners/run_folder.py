@@ -27,12 +27,13 @@ from segkit.errors import UserError
 from segkit.evaluation import Scores
 from segkit.experiment import Experiment
 from segkit.files import remove_leftovers, write_file
-from segkit.registry import again, imported
+from segkit.invocation import again
+from segkit.registry import imported
 from segkit.training.listeners.base import Listener, Run
 from segkit.training.progress import Row
 
 # These differ between equal runs, so metrics.csv has none of them.
-TIMINGS = ("seconds_per_step", "images_per_second", "waiting_share")
+TIMINGS = ("seconds", "seconds_per_step", "images_per_second", "waiting_share")
 
 
 class RunFolder(Listener):
@@ -166,7 +167,10 @@ def environment(experiment: Experiment) -> dict[str, Any]:
     statistics = experiment.statistics
     return {
         "command": sys.argv,
+        "host": platform.node(),
+        "pid": os.getpid(),
         "imports": list(imported()),
+        "settings": experiment.settings if experiment.config is None else None,
         "statistics": None if statistics is None else statistics._asdict(),
         "python": platform.python_version(),
         "platform": platform.platform(),
