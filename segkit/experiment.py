@@ -8,7 +8,6 @@ experiment = Experiment(model, train_set, val_set, loss=my_loss,
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,11 @@ from segkit.data.statistics import Statistics, compute_statistics, count_classes
 from segkit.distributed import SINGLE, Processes
 from segkit.errors import UserError
 from segkit.hardware import Hardware, choose_hardware
+from segkit.invocation import again
 from segkit.labels import Classes
 from segkit.losses import Loss, MeanLoss, as_loss
-from segkit.model import build_model, logits_of
-from segkit.normalize import Normalize
+from segkit.model import build_model, eval_mode, logits_of
+from segkit.normalize import IMAGENET_MEAN, IMAGENET_STD, make_normalize
 from segkit.registry import find
 
 OVERFIT_STEPS, OVERFIT_GOAL = 25, 0.95  # steps in an epoch, and the mIoU that ends it
@@ -49,7 +49,9 @@ class Experiment:
         loss: the name of a loss, a mapping of its name and options, a `Loss`, or any function from
             logits and target to a scalar mean.
         classes: their names and colours, their names alone, or None to count the model's logits.
-        normalize: applied to the images on the device; None: they come normalised.
+        mean: per channel, of images scaled to 0 ... 1. Without it, floats are taken as normalised,
+            and bytes are normalised as for ImageNet (0.5 for other channels than three).
+        std: the same.
         hardware: None takes the best there is.
         processes: those that share the run.
         batch_size: images in a batch of one process.
@@ -70,7 +72,8 @@ class Experiment:
         *,
         loss: LossLike = "cross_entropy",
         classes: Classes | Sequence[str] | None = None,
-        normalize: Normalize | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         hardware: Hardware | None = None,
         processes: Processes = SINGLE,
         batch_size: int = 8,
@@ -96,10 +99,13 @@ class Experiment:
         if isinstance(loss, (str, Mapping)):
             loss = build_loss(self.train.loss.model_dump())
         self.loss = as_loss(loss).to(self.hardware.device)
-        self.normalize = None if normalize is None else normalize.to(self.hardware.device)
+        if mean is None and std is None:
+            mean, std = _of_bytes(as_sample(train_set[0], 0).image)
+        self.mean, self.std = mean, std
+        self.normalize = make_normalize(mean, std, self.hardware.device)
         if not isinstance(classes, Classes):
-            numbered = Classes.numbered(len(classes) if classes else self._count_logits())
-            classes = Classes(tuple(classes), numbered.colors) if classes else numbered
+            known = Classes.named(classes) if classes else None
+            classes = known or Classes.numbered(self._count_logits())
         self.classes = classes
         self.goal = math.inf  # the mIoU that ends the run early
         self.notes: list[str] = []  # for the log
@@ -148,7 +154,8 @@ class Experiment:
             val_set,
             loss=build_loss(config.train.loss.model_dump(), statistics.class_weights),
             classes=card.legend,
-            normalize=Normalize(statistics.mean, statistics.std),
+            mean=statistics.mean,
+            std=statistics.std,
             hardware=hardware,
             processes=processes,
             batch_size=config.data.batch_size,
@@ -218,11 +225,17 @@ class Experiment:
         image = as_sample(self.train_set[0], 0).image[None].to(self.hardware.device)
         pixels = image.float() if self.normalize is None else self.normalize(image)
         parameter = next(self.model.parameters(), torch.zeros(0))
-        was_training = self.model.training
-        self.model.eval()
-        logits = logits_of(self.model(pixels.to(parameter.device)))
-        self.model.train(was_training)
+        with eval_mode(self.model):
+            logits = logits_of(self.model(pixels.to(parameter.device)))
         return int(logits.shape[1])
+
+
+def _of_bytes(image: Tensor) -> tuple[Sequence[float] | None, Sequence[float] | None]:
+    """Return the mean and std for images of bytes, and none for those that come normalised."""
+    if image.is_floating_point():
+        return None, None
+    channels = len(image)
+    return (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,) * channels,) * 2
 
 
 def build_loss(options: Mapping[str, Any], class_weights: Sequence[float] | None = None) -> Loss:
@@ -268,9 +281,9 @@ def _read_data(
             count_classes(train)
             count_classes(val)
         except UserError as error:
-            command = ["python", "tools/check_data.py", config.data.card]
-            command += ["--data-root", config.data.root] if config.data.root else []
-            raise UserError(f"{error}\nall there is to say: {shlex.join(command)}") from error
+            root = ["--data-root", config.data.root] if config.data.root else []
+            command = again("check-data", config.data.card, *root)
+            raise UserError(f"{error}\nall there is to say: {command}") from error
         return train, val, compute_statistics(config, train)
 
     return processes.main_first(read)

@@ -85,6 +85,12 @@ class Hardware:
         return f"CPU with {threads} thread{'s' if threads > 1 else ''}"
 
 
+def hardware_of(model: nn.Module) -> Hardware:
+    """Return the device of a model's parameters, to compute in fp32."""
+    parameter = next(model.parameters(), torch.zeros(0))
+    return Hardware(parameter.device, "fp32", "where the model is")
+
+
 def choose_hardware(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Hardware:
     """Choose the device and the precision.
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from colorsys import hsv_to_rgb
 from typing import NamedTuple
+
+from segkit.errors import UserError
 
 IGNORE_INDEX = 255  # the class index of void, whatever a file on disk calls it
 IGNORE = "ignore"  # its name in a card's label map: neither trained on nor evaluated
@@ -24,6 +27,18 @@ class Classes(NamedTuple):
     names: tuple[str, ...]
     colors: tuple[Color, ...]
     foreground: str | None = None
+
+    @classmethod
+    def named(cls, names: Sequence[str], colors: Sequence[Color] | None = None) -> Classes:
+        """Name classes; without colours, spread their hues evenly.
+
+        Raises:
+            UserError: another number of colours than of names.
+        """
+        colors = cls.numbered(len(names)).colors if colors is None else tuple(colors)
+        if len(colors) != len(names):
+            raise UserError(f"there are {len(colors)} colours for {len(names)} classes")
+        return cls(tuple(names), tuple(colors))
 
     @classmethod
     def numbered(cls, count: int) -> Classes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import torch.nn.functional as F
@@ -51,6 +52,18 @@ class SegmentationModel(nn.Module):
 def logits_of(output: Tensor | Mapping[str, Tensor]) -> Tensor:
     """Return a model's logits; torchvision's segmentation models hold them under `out`."""
     return output["out"] if isinstance(output, Mapping) else output
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Set eval mode, and restore each module's own mode, as some may have been frozen."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, was_training in modes:
+            module.training = was_training
 
 
 def create_model(

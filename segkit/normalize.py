@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from segkit.errors import UserError
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 
 class Normalize(nn.Module):
     """Scale pixels to zero mean and unit variance, on whatever device they are.
@@ -37,3 +40,18 @@ class Normalize(nn.Module):
         """Normalise."""
         white = 255 if pixels.dtype == torch.uint8 else 1
         return (pixels - white * self.mean) / (white * self.std)
+
+
+def make_normalize(
+    mean: Sequence[float] | None, std: Sequence[float] | None, device: torch.device
+) -> Normalize | None:
+    """Build the normalisation on a device; None for images that come normalised.
+
+    Raises:
+        UserError: mean without std, or std without mean.
+    """
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None:
+        raise UserError("pass both mean and std, or none of them")
+    return Normalize(mean, std).to(device)

@@ -16,13 +16,13 @@ from segkit.config import Config
 from segkit.data.images import Pixels
 from segkit.data.reader import SampleReader
 from segkit.data.transforms import (
-    IMAGENET_MEAN,
     TransformSpec,
     apply_transforms,
     build_transforms,
     explain_failure,
 )
 from segkit.errors import UserError
+from segkit.normalize import IMAGENET_MEAN
 
 
 class Sample(NamedTuple):

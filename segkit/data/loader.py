@@ -242,5 +242,8 @@ def as_batch(item: Any, start: int = 0) -> Batch:
         )
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise UserError(f"a batch has images of {images.dtype}; yield uint8 or float32")
-    names = item[2] if len(item) == 3 else range(start, start + shape[0])
-    return Batch(images, masks, [str(name) for name in names])
+    if len(item) == 3:
+        names = [str(name) for name in item[2]]
+    else:  # sorted by name, they keep their order
+        names = [f"{number:06}" for number in range(start, start + shape[0])]
+    return Batch(images, masks, names)

@@ -29,7 +29,6 @@ ELSEWHERE = {
     "ToTensor3D": "segkit itself",
 }
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
 TransformSpec = Mapping[str, Mapping[str, Any] | None]
 
 

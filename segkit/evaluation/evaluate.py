@@ -1,158 +1,66 @@
-"""Run a predictor over a split and count, image by image."""
+"""Evaluate any model on any loader."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from torchmetrics.functional.classification import multiclass_confusion_matrix
+from torch import nn
 
-from segkit.data.dataset import as_sample
-from segkit.data.loader import as_batch
-from segkit.distributed import SINGLE, Processes
-from segkit.errors import UserError
-from segkit.evaluation.boundary import BoundaryCounts, boundary_counts
-from segkit.evaluation.calibration import calibration_counts
-from segkit.evaluation.scores import Scores, scores_of
-from segkit.inference import Prediction, Predictor
-from segkit.labels import IGNORE_INDEX
-from segkit.losses import Loss, mean_loss
-
-
-class ImageCounts(NamedTuple):
-    """Counts of one image; see `Evaluation`."""
-
-    name: str
-    matrix: Tensor
-    boundary: BoundaryCounts | None
-    calibration: NDArray[np.float64] | None
-    loss: Tensor | None  # its terms and their normalizers, float64 (2, K)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Counts of all images, in the order of their names.
-
-    Args:
-        matrices: of each, rows target and then void, columns prediction, int32
-            `(N, num_classes + 1, num_classes)`.
-        seconds: of wall time, loading included.
-        boundary: of each image, arrays `(N, ...)`; None unless asked for.
-        calibration: bins of confidence, `(BINS, 3)`; None unless asked for.
-        loss: of the split as if it were one batch; None unless asked for.
-    """
-
-    names: tuple[str, ...]
-    matrices: Tensor
-    seconds: float
-    boundary: BoundaryCounts | None = None
-    calibration: NDArray[np.float64] | None = None
-    loss: float | None = None
-
-    @cached_property
-    def matrix(self) -> Tensor:
-        """Confusion matrix of the split, int64, rows target, columns prediction."""
-        return self.matrices[:, :-1].sum(0, dtype=torch.int64)
-
-    @cached_property
-    def scores(self) -> Scores:
-        """Scores of the split."""
-        return scores_of(self.matrix)
+from segkit.evaluation.images import evaluate_images
+from segkit.evaluation.results import Results
+from segkit.evaluation.summarize import summarize_evaluation
+from segkit.inference import Predictor
+from segkit.labels import Classes
 
 
 def evaluate(
-    predictor: Predictor,
+    model: nn.Module | Predictor,
     loader: Iterable[Any],
     num_classes: int,
-    on_image: Callable[[], None] = lambda: None,
-    processes: Processes = SINGLE,
     *,
-    boundaries: bool = False,
-    calibration: bool = False,
-    loss: Loss | None = None,
-) -> Evaluation:
-    """Predict every image of a loader at its own size and compare it with its target.
+    class_names: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    sequences: str | None = None,
+    block: int | None = None,
+    seed: int = 0,
+) -> Results:
+    """Evaluate a model on every image of a loader, at the image's own size.
 
-    Images go through the network one at a time, as they do in prediction: convolutions may round
-    differently in a batch of another size, and no score shall depend on that.
+    Images go through the network one at a time, so no score depends on how they are batched.
 
     Args:
-        predictor: of the model. Build it with `normalize=None` for images that the data set
-            has already normalised.
-        loader: yields batches of images `(N, C, H, W)`, targets `(N, H, W)` and, if they have any,
-            names; without names, images are numbered.
-        num_classes: of the model.
-        on_image: called after each image.
-        processes: each has a loader of its own part of the split; all get the whole result.
-        boundaries: also count at the boundaries between classes.
-        calibration: also compare confidence with accuracy.
-        loss: also compute this loss; for a predictor without tiles and views alone.
+        model: from images `(N, C, H, W)` to logits `(N, num_classes, H, W)`, or a mapping that
+            holds them under `out`; it computes in fp32 on the device of its parameters. A
+            `Predictor` chooses device, precision, tiles and views itself.
+        loader: yields `(images, masks)` or `(images, masks, names)`: images `(N, C, H, W)`, uint8
+            or float, masks `(N, H, W)` of class indices, 255 for void. Without names, images are
+            numbered in their order.
+        num_classes: number of classes, void not counted.
+        class_names: of the classes; None: their indices.
+        mean: per channel, of images scaled to 0 ... 1; None: images come normalised, as floats.
+        std: the same.
+        sequences: pattern whose group captures what the names of a video's frames share.
+        block: consecutive images drawn together for the intervals; None: 10 for videos, else 1.
+        seed: of the intervals.
+
+    Returns:
+        Scores over the whole set with 95 % intervals by bootstrap over the images.
+
+    Raises:
+        UserError: a loader that yields no image, or images or masks of another form.
+
+    >>> import torch
+    >>> images, masks = torch.rand(12, 2, 8, 8), torch.randint(0, 2, (12, 8, 8))
+    >>> scores = evaluate(torch.nn.Identity(), [(images, masks)], num_classes=2)
+    >>> round(scores.pixel_accuracy, 3) == round(
+    ...     float((images.argmax(1) == masks).float().mean()), 3
+    ... )
+    True
     """
-    start = time.perf_counter()
-    found: list[ImageCounts] = []
-    for item in loader:
-        for image, target, name in zip(*as_batch(item, len(found)), strict=True):
-            prediction = predictor.segment(image, confidence=calibration, logits=loss is not None)
-            found.append(count(name, prediction, target, num_classes, boundaries, loss))
-            on_image()
-    parts = [part for parts in processes.all_gather(found) for part in parts]
-    if not parts:
-        raise UserError("there is no image to evaluate: the loader yields no batch")
-    parts.sort(key=lambda part: part.name)
-    edges = [part.boundary for part in parts if part.boundary is not None]
-    bins = [part.calibration for part in parts if part.calibration is not None]
-    losses = [part.loss for part in parts if part.loss is not None]
-    return Evaluation(
-        tuple(part.name for part in parts),
-        torch.stack([part.matrix for part in parts]),
-        time.perf_counter() - start,
-        BoundaryCounts(*map(np.stack, zip(*edges, strict=True))) if edges else None,
-        np.sum(bins, axis=0) if bins else None,
-        mean_loss(*torch.stack(losses).sum(0)).item() if losses else None,
-    )
-
-
-def predict_samples(
-    predictor: Predictor, dataset: Any, indices: Iterable[int]
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Predict samples of a data set; yield image `(C, H, W)`, target and prediction `(H, W)`."""
-    for index in indices:
-        image, target, _ = as_sample(dataset[index], index)
-        yield image, target, predictor.segment(image).mask.cpu()
-
-
-def count(
-    name: str,
-    prediction: Prediction,
-    target: Tensor,
-    num_classes: int,
-    boundaries: bool = False,
-    loss: Loss | None = None,
-) -> ImageCounts:
-    """Compare a prediction with its target; if it has a confidence, also count calibration."""
-    mask = prediction.mask
-    there = target.to(mask.device)
-    rows = torch.where(there == IGNORE_INDEX, num_classes, there.long())
-    matrix = multiclass_confusion_matrix(mask.long(), rows, num_classes + 1, validate_args=False)
-    bins = None
-    if prediction.confidence is not None:
-        labelled = there != IGNORE_INDEX
-        hits = mask[labelled] == there[labelled]
-        # on the CPU, whose sums of fractions are the same each time
-        bins = calibration_counts(prediction.confidence[labelled].cpu(), hits.cpu())
-    at_boundaries = None
-    if boundaries:
-        labels = target.to(torch.uint8).cpu().numpy()
-        at_boundaries = boundary_counts(mask.cpu().numpy(), labels, num_classes)
-    terms = None
-    if loss is not None and prediction.logits is not None:
-        logits, classes = prediction.logits[None], there[None].long()
-        terms = torch.stack([loss.terms(logits, classes), loss.normalizer(classes)]).double().cpu()
-    return ImageCounts(name, matrix[:, :-1].int().cpu(), at_boundaries, bins, terms)
+    if not isinstance(model, Predictor):
+        model = Predictor(model, mean=mean, std=std)
+    evaluation = evaluate_images(model, loader, num_classes, boundaries=True, calibration=True)
+    names = class_names or Classes.numbered(num_classes).names
+    return summarize_evaluation(evaluation, names, sequences, block, seed)

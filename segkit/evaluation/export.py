@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from segkit.evaluation.calibration import BINS
-from segkit.evaluation.evaluate import Evaluation
+from segkit.evaluation.images import Evaluation
 from segkit.evaluation.results import Results
 from segkit.evaluation.scores import Scores, class_counts, scores_of_counts
 

@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from rich.table import Table
 
 from segkit.errors import UserError, unknown_name
-from segkit.evaluation.boundary import TRIMAP_RADII
-from segkit.evaluation.boundary_scores import (
-    band_iou,
-    boundary_f1,
-    boundary_iou,
-    class_boundary_f1,
-    mean_boundary_f1,
-    trimap_miou,
-)
-from segkit.evaluation.calibration import Calibration, calibration
-from segkit.evaluation.conventions import Convention, conventions
-from segkit.evaluation.evaluate import Evaluation
-from segkit.evaluation.intervals import Interval, Resampling, resample
-from segkit.evaluation.scores import (
-    Scores,
-    Shares,
-    class_counts,
-    majority_baseline,
-    nanmean,
-    percent,
-    scores_of_counts,
-)
+from segkit.evaluation.calibration import Calibration
+from segkit.evaluation.conventions import Convention
+from segkit.evaluation.intervals import Interval
+from segkit.evaluation.scores import Scores, Shares, percent
+from segkit.tables import as_text, make_table
 
 HEADLINES = {  # name in Results.headlines -> label
     "foreground_iou": "foreground IoU",  # of one of two classes, which the mean would hide
@@ -44,7 +26,6 @@ HEADLINES = {  # name in Results.headlines -> label
     "boundary_iou": "boundary IoU",
 }
 CLOSE = 0.01  # a difference of mIoU to the baseline that counts for nothing
-OF_PIXELS = ("miou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "mean_dice")
 
 
 class Headline(NamedTuple):
@@ -110,6 +91,51 @@ class Results:
         return HEADLINES[headline] + which
 
     @property
+    def miou(self) -> float:
+        """Mean IoU over the classes in target or prediction."""
+        return float(self.scores.miou)
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of the labelled pixels that are right."""
+        return float(self.scores.pixel_accuracy)
+
+    @property
+    def iou(self) -> tuple[float, ...]:
+        """IoU of each class; nan for a class in neither target nor prediction."""
+        return tuple(self.scores.iou)
+
+    def interval(self, headline: str) -> Interval | None:
+        """Return the 95 % interval of a headline, such as `miou`; None for too few images."""
+        if headline not in self.headlines:
+            raise unknown_name("headline", headline, self.headlines)
+        return self.headlines[headline].interval
+
+    def class_table(self, title: str) -> Table:
+        """Return the scores of each class as a table for a rich console."""
+        columns = {
+            "IoU": self.scores.iou,
+            "prec.": self.scores.precision,
+            "recall": self.scores.recall,
+            "boundary F1": self.boundary_f1,
+            "boundary IoU": self.boundary_iou,
+            "of truth": self.target_share,
+            "of pred.": self.predicted_share,
+        }
+        rows = (
+            [name, *(percent(float(share)) for share in shares)]
+            for name, *shares in zip(self.class_names, *columns.values(), strict=True)
+        )
+        return make_table(f"{title}, in %", ["class", *columns], rows)
+
+    def table(self, class_names: Sequence[str] | None = None) -> str:
+        """Return the scores of each class as text, under other names if they are given."""
+        names = self.class_names if class_names is None else tuple(class_names)
+        if len(names) != len(self.class_names):
+            raise UserError(f"{len(names)} class names for {len(self.class_names)} classes")
+        return as_text(replace(self, class_names=names).class_table(f"{self.images} images"))
+
+    @property
     def drawn(self) -> str:
         """What the intervals are drawn from, in words."""
         many = "s" * (self.blocks != 1)
@@ -132,96 +158,3 @@ class Results:
             f"the model is {verdict} than calling everything '{self.class_names[self.majority]}': "
             f"mIoU {percent(self.scores.miou)} % against {percent(self.baseline.miou)} %"
         ]
-
-
-def summarize_evaluation(
-    evaluation: Evaluation,
-    class_names: Sequence[str],
-    sequences: str | None = None,
-    block: int | None = None,
-    seed: int = 0,
-    foreground: str | None = None,
-) -> Results:
-    """Compute all scores.
-
-    Args:
-        evaluation: with boundaries and calibration.
-        class_names: in the order of the class indices.
-        sequences: the card's pattern for the names of consecutive frames, if there are any.
-        block: consecutive images drawn together for the intervals; None: 10 for sequences, else 1.
-        seed: of the intervals.
-        foreground: of two classes, the one whose IoU is a headline; None: the second.
-
-    Raises:
-        UserError: counts that are missing, or a foreground that is none of the classes.
-    """
-    if evaluation.boundary is None or evaluation.calibration is None:
-        raise UserError(
-            "the evaluation lacks counts; call evaluate(..., boundaries=True, calibration=True)"
-        )
-    names = tuple(class_names)
-    if foreground is not None and foreground not in names:
-        raise unknown_name("class", foreground, names)
-    foreground = (foreground or names[1]) if len(names) == 2 else None
-    resampling = resample(evaluation.names, sequences, block, seed)
-    each = class_counts(evaluation.matrices[:, :-1])  # (N, C, 3)
-    counts = each.sum(0)
-    f1 = boundary_f1(evaluation.boundary.f1)  # (N, C)
-    pixels = counts[:, 1].sum() or np.nan
-    trimap = trimap_miou(evaluation.boundary.trimap).tolist()
-    majority, baseline = majority_baseline(evaluation.matrix)
-    index = names.index(foreground) if foreground else None
-    bands = evaluation.boundary.iou
-    return Results(
-        class_names=names,
-        foreground=foreground,
-        images=len(evaluation.names),
-        block=resampling.block,
-        blocks=resampling.blocks,
-        scores=evaluation.scores,
-        headlines=_headlines(evaluation.scores, each, f1, bands, index, resampling),
-        boundary_f1=class_boundary_f1(f1),
-        boundary_iou=boundary_iou(bands),
-        trimap=dict(zip(TRIMAP_RADII, trimap, strict=True)),
-        calibration=calibration(evaluation.calibration),
-        majority=majority,
-        baseline=baseline,
-        predicted_share=counts[:, 2] / pixels,
-        target_share=counts[:, 1] / pixels,
-        conventions=conventions(evaluation.matrices),
-        image_miou=scores_of_counts(each).miou,
-    )
-
-
-def _headlines(
-    scores: Scores,
-    each: Shares,
-    f1: Shares,
-    bands: NDArray[np.int64],
-    foreground: int | None,
-    resampling: Resampling,
-) -> dict[str, Headline]:
-    """Return the scores of the whole split and their intervals; the foreground is an index.
-
-    Shape: of each image, counts `each` `(N, C, 3)`, boundary `f1` `(N, C)` and `bands` `(N, C, 2)`.
-    """
-
-    def of_pixels(counts: Shares) -> Shares:
-        found = scores_of_counts(counts)
-        iou = [] if foreground is None else [found.iou[..., foreground]]
-        return np.stack([*(getattr(found, name) for name in OF_PIXELS), *iou])
-
-    names = OF_PIXELS if foreground is None else (*OF_PIXELS, "foreground_iou")
-    samples = dict(zip(names, resampling.of_sums(each, of_pixels), strict=True))
-    values = {name: getattr(scores, name) for name in OF_PIXELS}
-    if foreground is not None:
-        values["foreground_iou"] = scores.iou[foreground]
-    samples["boundary_f1"] = resampling.of_means(nanmean(f1))
-    values["boundary_f1"] = mean_boundary_f1(f1)
-    samples["boundary_iou"] = resampling.of_sums(bands, lambda sums: nanmean(band_iou(sums)))
-    values["boundary_iou"] = float(nanmean(boundary_iou(bands)))
-    return {
-        name: Headline(values[name], resampling.interval(samples[name]), samples[name])
-        for name in HEADLINES
-        if name in values
-    }

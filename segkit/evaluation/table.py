@@ -1,44 +1,12 @@
-"""An evaluation as lines and a table for the terminal."""
+"""An evaluation as lines for the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from rich import box
 from rich.table import Table
 
 from segkit.evaluation.intervals import MIN_BLOCKS
 from segkit.evaluation.results import Results
 from segkit.evaluation.scores import percent, with_interval
-
-
-def make_table(title: str, header: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
-    """Return a table of names, in the first column, and numbers."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.collapse_padding, table.pad_edge = True, False
-    for number, name in enumerate(header):
-        table.add_column(name, justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def class_table(results: Results, title: str) -> Table:
-    """Return the scores of each class."""
-    columns = {
-        "IoU": results.scores.iou,
-        "prec.": results.scores.precision,
-        "recall": results.scores.recall,
-        "boundary F1": results.boundary_f1,
-        "boundary IoU": results.boundary_iou,
-        "of truth": results.target_share,
-        "of pred.": results.predicted_share,
-    }
-    rows = (
-        [name, *(percent(float(share)) for share in shares)]
-        for name, *shares in zip(results.class_names, *columns.values(), strict=True)
-    )
-    return make_table(f"{title}, in %", ["class", *columns], rows)
 
 
 def headlines(results: Results) -> list[str]:

@@ -21,7 +21,7 @@ from segkit.data.loader import EpochBatches, Loader
 from segkit.data.reader import SampleReader
 from segkit.distributed import SINGLE, Processes
 from segkit.errors import UserError
-from segkit.evaluation.evaluate import Evaluation, evaluate
+from segkit.evaluation.images import Evaluation, evaluate_images
 from segkit.hardware import DeviceName
 from segkit.inference import Predictor
 
@@ -96,7 +96,7 @@ def evaluate_target(
     data, dataset = target.config.data, target.dataset
     rank, count = processes.rank, processes.count
     batches = EpochBatches(len(dataset), data.batch_size, shuffle=False, rank=rank, count=count)
-    return evaluate(
+    return evaluate_images(
         target.predictor,
         Loader(dataset, batches, data.workers),
         target.card.num_classes,

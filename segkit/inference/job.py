@@ -45,7 +45,7 @@ class PredictionJob:
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
         if predictor.classes is None:
-            raise UserError("the predictor does not know its classes; pass classes=Classes(...)")
+            raise UserError("the predictor does not know its classes; pass class_names=[...]")
         self.predictor = predictor
         self.writer = Writer(out, predictor.classes, outputs, predictor.card)
         self.writer.begin()

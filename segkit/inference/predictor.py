@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,14 @@ from segkit.checkpoint import (
 from segkit.data.card import Card
 from segkit.errors import UserError
 from segkit.features import Size
-from segkit.hardware import DeviceName, Hardware, choose_hardware
+from segkit.hardware import DeviceName, Hardware, choose_hardware, hardware_of
 from segkit.inference.prediction import Prediction, assemble, resized, to_prediction
 from segkit.inference.preprocess import Preprocess, as_tensor
 from segkit.inference.region import Region, grow, sample, scaled, source_of, whole
 from segkit.inference.tiles import Tiles, blend, exact_reach
-from segkit.labels import Classes
-from segkit.model import logits_of
-from segkit.normalize import Normalize
+from segkit.labels import Classes, Color
+from segkit.model import eval_mode, logits_of
+from segkit.normalize import make_normalize
 from segkit.receptive_field import Reach
 
 
@@ -39,14 +38,18 @@ class Predictor:
     Args:
         model: from images `(N, C, H, W)` to logits, or a mapping that holds them under `out`; on
             the hardware's device. An attribute `stride` says which multiples tiles begin at;
-            without one, that is every pixel. Its train or eval mode is restored after each image.
-        normalize: on the hardware's device; None: images come normalised, as float32.
-        hardware: where and how precisely to compute.
+            without one, that is every pixel, and it cannot be cut exactly. Its train or eval mode
+            is restored after each image.
+        hardware: where and how precisely to compute; None: where the model's parameters are, in
+            fp32.
+        mean: per channel, of images scaled to 0 ... 1; None: images come normalised, as float32.
+        std: the same.
+        class_names: for what is written; None: those of the card.
+        colors: RGB from 0 to 255, one a class; None: those of the card, or hues spread evenly.
         tiles: how to cut large images; None: they go through the network whole.
         flip: also predict the mirrored image, and average the probabilities.
         scales: predict the image in these sizes, and average the probabilities.
         preprocess: what happens to an image before normalisation; None: nothing.
-        classes: names and colours for what is drawn; None: those of the card.
         card: of the data set, with the raw labels that masks are written in.
         origin: where the model comes from, in words.
 
@@ -60,27 +63,33 @@ class Predictor:
     def __init__(
         self,
         model: nn.Module,
-        normalize: Normalize | None,
-        hardware: Hardware,
         *,
+        hardware: Hardware | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        class_names: Sequence[str] | None = None,
+        colors: Sequence[Color] | None = None,
         tiles: Tiles | None = None,
         flip: bool = False,
         scales: Sequence[float] = (1.0,),
         preprocess: Preprocess | None = None,
-        classes: Classes | None = None,
         card: Card | None = None,
         origin: str = "",
     ) -> None:
         if not scales or not all(0.1 <= scale <= 10 for scale in scales):
             raise UserError(f"scales must be one or more numbers from 0.1 to 10, not {scales}")
-        self.model, self.normalize, self.hardware = model, normalize, hardware
+        hardware = hardware or hardware_of(model)
+        self.model, self.hardware = model, hardware
+        self.normalize = make_normalize(mean, std, hardware.device)
         self.tiles = tiles
         self.views = [(s, mirrored) for s in scales for mirrored in ((False, True)[: 1 + flip])]
         self.averages = self.views != [(1.0, False)]
-        channels = None if normalize is None else len(normalize.mean)
+        channels = None if mean is None else len(mean)
         self.preprocess = preprocess or Preprocess(channels)
         self.card = card
-        self.classes = card.legend if card and not classes else classes
+        self.classes = card.legend if card else None
+        if class_names is not None:
+            self.classes = Classes.named(class_names, colors)
         self.origin = origin
         stride = getattr(model, "stride", 1)
         self.stride: int = stride if isinstance(stride, int) else 1  # a bare convolution has a pair
@@ -113,8 +122,9 @@ class Predictor:
         hardware = choose_hardware(device, config.precision)
         return cls(
             hardware.to_device(restore_model(content, file)),
-            Normalize(statistics.mean, statistics.std).to(hardware.device),
-            hardware,
+            hardware=hardware,
+            mean=statistics.mean,
+            std=statistics.std,
             preprocess=Preprocess.from_config(config, card, statistics.mean),
             card=card,
             origin=f"{file}, epoch {content['epoch']}",
@@ -164,14 +174,15 @@ class Predictor:
             probabilities: as for a call.
             logits: also return those; for a predictor without tiles and views alone.
         """
-        assert not (logits and (self.averages or self.tiles)), "views and tiles have no logits"
+        if logits and (self.averages or self.tiles):
+            raise UserError("tiles and averaged views have no logits; leave them out of this one")
         if self.normalize is None and not pixels.is_floating_point():
             raise UserError(
                 f"an image is {pixels.dtype}, but this predictor takes normalised floats; pass "
-                "normalize=Normalize(mean, std)"
+                "mean and std"
             )
         size = _size(pixels)
-        with _eval_mode(self.model):
+        with eval_mode(self.model):
             if self.tiles is None or self.tiles.fits(size, self.stride):
                 scores = self._scores(pixels, whole(size))
                 found = to_prediction(scores, self.averages, confidence, probabilities)
@@ -230,18 +241,6 @@ class Predictor:
         with self.hardware.autocast():
             logits = logits_of(self.model(self.normalize(batch) if self.normalize else batch))[0]
         return logits[region.within(seen).cells]
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """Set eval mode, and restore each module's own mode, as some may have been frozen."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, was_training in modes:
-            module.training = was_training
 
 
 def _size(pixels: Tensor) -> Size:

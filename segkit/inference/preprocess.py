@@ -15,8 +15,9 @@ from torch import Tensor
 from segkit.config import Config
 from segkit.data.card import Card
 from segkit.data.images import Pixels, convert_channels
-from segkit.data.transforms import IMAGENET_MEAN, TransformSpec, build_transforms
+from segkit.data.transforms import TransformSpec, build_transforms
 from segkit.errors import UserError
+from segkit.normalize import IMAGENET_MEAN
 
 RESIZING = ("Resize", "LongestMaxSize", "SmallestMaxSize")  # all that scaling back can undo
 

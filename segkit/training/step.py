@@ -122,8 +122,8 @@ class Step:
             pixels = self.normalize(pixels)
         elif pixels.dtype == torch.uint8:
             raise UserError(
-                "the images are uint8, so they come unnormalised; pass normalize=Normalize(mean, "
-                "std) to the experiment, or have the dataset return normalised float tensors"
+                "some images are floats and some are uint8, which come unnormalised; have the "
+                "dataset return one kind, or pass mean and std to the experiment"
             )
         return pixels, self.hardware.copy(batch.masks).long()
 

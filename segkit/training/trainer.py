@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segkit.data.loader import Batch
 from segkit.errors import UserError
-from segkit.evaluation import Evaluation, evaluate
+from segkit.evaluation import Evaluation, evaluate_images
 from segkit.experiment import Experiment
 from segkit.inference import Predictor
 from segkit.optim import learning_rate
@@ -62,7 +62,12 @@ class Trainer:
             changed = self.state.restore(self.resumed_from, override)
             self.notes += warnings + [f"changed  {change}" for change in changed]
         self.step = Step(self.state, experiment)
-        self.predictor = Predictor(self.state.eval_model, experiment.normalize, experiment.hardware)
+        self.predictor = Predictor(
+            self.state.eval_model,
+            hardware=experiment.hardware,
+            mean=experiment.mean,
+            std=experiment.std,
+        )
         self.listeners = [*default_listeners(self.folder, experiment), *listeners]
         self.loss_sum: Tensor | None = None  # of the epoch's steps in this process
         self.signals = StopSignals(shared=experiment.processes.count > 1)
@@ -143,7 +148,7 @@ class Trainer:
             if processes.count == 1:  # else after the last image, all at once
                 self._stop_if_asked()
 
-        return evaluate(
+        return evaluate_images(
             self.predictor,
             self.val_loader,
             self.experiment.num_classes,

@@ -503,7 +503,7 @@ def test_batches_of_a_users_loader_are_converted():
     assert batch.images is images
     assert torch.equal(batch.masks.long(), masks)
     assert batch.masks.dtype == torch.uint8
-    assert batch.names == ["6", "7"]
+    assert batch.names == ["000006", "000007"]
     assert as_batch((images, masks, ("a", "b"))).names == ["a", "b"]
     assert as_batch(batch, 9) is batch
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from segkit.data.card import load_card
 from segkit.data.label_map import LabelMap
-from segkit.evaluation.evaluate import count
+from segkit.evaluation.images import count
 from segkit.evaluation.scores import scores_of
 from segkit.inference import Prediction
 

@@ -1,258 +1,124 @@
-"""Evaluation with a model whose predictions are painted into its images."""
+"""`segkit.evaluate`: any model and loader, against scikit-learn."""
 
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import accuracy_score, jaccard_score
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from segkit.data.dataset import Sample
-from segkit.data.loader import EpochBatches, Loader
+import segkit
 from segkit.errors import UserError
-from segkit.evaluation.calibration import BINS
-from segkit.evaluation.evaluate import evaluate, predict_samples
-from segkit.hardware import Hardware
-from segkit.inference import Predictor
-from segkit.losses import CrossEntropy, Dice
-from segkit.normalize import Normalize
+from segkit.inference import Preprocess, Tiles
 
-CLASSES = 5
-CPU = Hardware(torch.device("cpu"), "fp32", "for the tests")
-PLAIN = Normalize((0.0,), (1 / 255,))  # leaves pixel values as they are
+CLASSES = 3
 
 
-class Painted(nn.Module):
-    """Predicts what the pixels of the image say."""
+class Wrapped(nn.Module):
+    """A model as torchvision's, that returns a mapping."""
 
-    stride = 1
-
-    def __init__(self, fails_at=-1):
+    def __init__(self, model):
         super().__init__()
-        self.calls = 0
-        self.fails_at = fails_at
-        self.norm = nn.BatchNorm2d(1)
+        self.model = model
 
-    def forward(self, x):
-        assert not self.training
-        assert not self.norm.training
-        assert not torch.is_grad_enabled()
-        self.calls += 1
-        if self.calls == self.fails_at:
-            raise ZeroDivisionError
-        return nn.functional.one_hot(x[:, 0].round().long(), CLASSES).movedim(-1, 1).float()
+    def forward(self, images):
+        return {"out": self.model(images), "aux": None}
 
 
-class Scenes(torch.utils.data.Dataset):
-    def __init__(self, sizes, void=0.1, seed=0):
-        rng = np.random.default_rng(seed)
-        self.targets, self.predictions = [], []
-        for size in sizes:
-            target = rng.integers(0, CLASSES - 1, size)  # the last class is only predicted
-            wrong = rng.random(size) < 0.4
-            self.predictions.append(np.where(wrong, rng.integers(0, CLASSES, size), target))
-            self.targets.append(np.where(rng.random(size) < void, 255, target))
-
-    def __len__(self):
-        return len(self.targets)
-
-    def __getitem__(self, index):
-        pixels = torch.from_numpy(self.predictions[index].astype(np.uint8))
-        target = torch.from_numpy(self.targets[index].astype(np.uint8))
-        return Sample(pixels[None], target, f"scene {index:02}")
-
-    def expected(self):
-        target = np.concatenate([t.ravel() for t in self.targets])
-        prediction = np.concatenate([p.ravel() for p in self.predictions])
-        valid = target != 255
-        return confusion_matrix(target[valid], prediction[valid], labels=range(CLASSES))
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Conv2d(8, CLASSES, 1))
 
 
-def evaluated(dataset, batch_size, workers=0, shuffle=False, model=None, **options):
-    loader = Loader(dataset, EpochBatches(len(dataset), batch_size, shuffle=shuffle), workers)
-    return evaluate(Predictor(model or Painted(), PLAIN, CPU), loader, CLASSES, **options)
+@pytest.fixture
+def data():
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(14, 3, 9, 11, generator=generator)
+    masks = torch.randint(0, CLASSES, (14, 9, 11), generator=generator)
+    masks[:, 0] = 255
+    return TensorDataset(images, masks)
 
 
-MIXED = [(4, 6), (7, 5), (4, 6), (3, 3), (7, 5), (4, 6), (6, 4)]
+@pytest.mark.parametrize("wrap", [nn.Identity, Wrapped])
+def test_scores_are_those_of_scikit_learn_whatever_the_batch(wrap, model, data):
+    images, masks = data.tensors
+    model.eval()
+    with torch.no_grad():
+        predicted = torch.cat([model(image[None]).argmax(1) for image in images])
+    model.train()
+    known = masks != 255
+    expected = jaccard_score(masks[known], predicted[known], average=None)
+    wrapped = wrap(model) if wrap is Wrapped else model
+    for batch in (1, 5):
+        scores = segkit.evaluate(wrapped, DataLoader(data, batch_size=batch), num_classes=CLASSES)
+        assert scores.iou == pytest.approx(expected)
+        assert scores.miou == pytest.approx(expected.mean())
+        assert scores.pixel_accuracy == pytest.approx(
+            accuracy_score(masks[known], predicted[known])
+        )
+        low, high = scores.interval("miou")
+        assert low < scores.miou < high
+        assert model.training  # its mode is as it was
 
 
-@pytest.mark.parametrize("sizes", [[(8, 9)] * 7, MIXED], ids=["one size", "mixed sizes"])
-def test_any_batch_size_and_order_gives_the_matrix_of_scikit_learn(sizes):
-    dataset = Scenes(sizes)
-    expected = dataset.expected()
-    every_scores = set()
-    for batch_size, workers, shuffle in [(1, 0, False), (3, 0, True), (4, 1, False), (64, 0, True)]:
-        found = evaluated(dataset, batch_size, workers, shuffle)
-        assert found.matrix.dtype == torch.int64
-        assert found.matrix.device.type == "cpu"
-        assert np.array_equal(found.matrix, expected)
-        assert found.names == tuple(f"scene {index:02}" for index in range(7))
-        each = [
-            confusion_matrix(t[t != 255], p[t != 255], labels=range(CLASSES))
-            for t, p in zip(dataset.targets, dataset.predictions, strict=True)
-        ]
-        assert np.array_equal(found.matrices[:, :-1], each)
-        void = [
-            np.bincount(p[t == 255], minlength=CLASSES)
-            for t, p in zip(dataset.targets, dataset.predictions, strict=True)
-        ]
-        assert np.array_equal(found.matrices[:, -1], void)
-        every_scores.add(repr(found.scores))  # to the last digit; nan is not itself
-    assert len(every_scores) == 1
-    scores = found.scores
-    assert scores.pixel_accuracy == pytest.approx(expected.trace() / expected.sum())
-    assert scores.iou[CLASSES - 1] == 0
-
-
-@pytest.mark.parametrize("sizes", [[(8, 9)] * 7, MIXED], ids=["one size", "mixed sizes"])
-def test_the_loss_is_that_of_all_pixels_at_once(sizes):
-    dataset, weights = Scenes(sizes), [1.0, 2.0, 0.5, 3.0, 0.0]
-    logits, targets = (
-        torch.from_numpy(np.concatenate([each.ravel() for each in images]))
-        for images in (dataset.predictions, dataset.targets)
+def test_the_table_is_text_under_any_names(model, data):
+    scores = segkit.evaluate(model, DataLoader(data, batch_size=4), num_classes=CLASSES)
+    assert scores.class_names == ("0", "1", "2")
+    text = scores.table(["sky", "road", "car"])
+    lines = text.splitlines()
+    assert lines[0] == "14 images, in %"
+    assert f"{100 * scores.iou[1]:.1f}" in next(line for line in lines if "road" in line)
+    with pytest.raises(UserError, match="2 class names for 3 classes"):
+        scores.table(["sky", "road"])
+    named = segkit.evaluate(
+        model, DataLoader(data, batch_size=4), CLASSES, class_names=["sky", "road", "car"]
     )
-    logits = nn.functional.one_hot(logits.long(), CLASSES).double()
-    expected = nn.functional.cross_entropy(
-        logits, targets.long(), torch.tensor(weights).double(), ignore_index=255
-    )
-    losses = [
-        evaluated(
-            dataset, batch_size, shuffle=shuffle, loss=CrossEntropy(class_weights=weights)
-        ).loss
-        for batch_size, shuffle in [(1, False), (4, True)]
-    ]
-    assert losses[0] == pytest.approx(expected.item(), rel=1e-6)
-    assert losses[0] == losses[1]
-    assert evaluated(dataset, 1).loss is None
+    assert named.table() == text
 
 
-def test_a_loss_over_images_is_the_mean_over_images():
-    dataset = Scenes(MIXED)
-    each = []
-    for index in range(len(dataset)):
-        pixels, target, _ = dataset[index]
-        logits = nn.functional.one_hot(pixels.long(), CLASSES).movedim(-1, 1).float()
-        each.append(Dice()(logits, target[None].long()).item())
-    assert evaluated(dataset, 2, loss=Dice()).loss == pytest.approx(np.mean(each), rel=1e-6)
+def test_bytes_need_mean_and_std(model, data):
+    images, masks = data.tensors
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.2, 0.3)
+    pixels = (images * 40 + 120).clamp(0, 255).byte()
+    normalised = (pixels / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    loader = [(pixels, masks)]
+    with pytest.raises(UserError, match="pass mean and std"):
+        segkit.evaluate(model, loader, CLASSES)
+    found = segkit.evaluate(model, loader, CLASSES, mean=mean, std=std)
+    expected = segkit.evaluate(model, [(normalised, masks)], CLASSES)
+    assert found.miou == pytest.approx(expected.miou, abs=0.01)
 
 
-def test_an_all_void_split_gives_nan_and_no_exception():
-    found = evaluated(Scenes([(4, 4)] * 3, void=1.1), 2)
-    assert found.matrix.sum() == 0
-    assert np.isnan(found.scores.miou)
+def test_few_images_have_no_interval_and_unknown_headlines_are_told(model, data):
+    images, masks = data.tensors
+    scores = segkit.evaluate(model, [(images[:3], masks[:3])], CLASSES)
+    assert scores.interval("miou") is None
+    with pytest.raises(UserError, match="did you mean 'miou'"):
+        scores.interval("mioU")
 
 
-def test_void_images_among_others_change_nothing():
-    dataset = Scenes([(4, 4)] * 4)
-    dataset.targets[1][:] = 255
-    assert np.array_equal(evaluated(dataset, 1).matrix, dataset.expected())
+def test_blocks_of_consecutive_images_follow_the_loaders_order(model, data):
+    scores = segkit.evaluate(model, DataLoader(data, batch_size=4), CLASSES, block=7)
+    assert (scores.block, scores.blocks) == (7, 2)
+    assert scores.images == 14
 
 
-def test_each_image_is_reported():
-    seen = []
-    evaluated(Scenes(MIXED), 3, on_image=lambda: seen.append(1))
-    assert len(seen) == 7
-
-
-def test_no_figure_depends_on_the_batch():
-    """Not even where the network itself would: here it says how many images it sees."""
-
-    class Counting(Painted):
-        def forward(self, x):
-            scores = torch.zeros(len(x), CLASSES, *x.shape[2:])
-            scores[:, len(x) % CLASSES] = 1
-            return scores
-
-    dataset = Scenes([(4, 4)] * 4)
-    alone, together = (evaluated(dataset, size, model=Counting()) for size in (1, 4))
-    assert torch.equal(alone.matrices, together.matrices)
-
-
-def test_boundaries_and_calibration_are_counted_when_asked_for():
-    dataset = Scenes(MIXED)
-    plain = evaluated(dataset, 2)
-    assert plain.boundary is plain.calibration is None
-    one, other = (
-        evaluated(dataset, size, shuffle=size == 4, boundaries=True, calibration=True)
-        for size in (1, 4)
-    )
-    pairs = zip((*one.boundary, one.calibration), (*other.boundary, other.calibration), strict=True)
-    assert all(np.array_equal(a, b) for a, b in pairs)
-    assert all(len(array) == len(dataset) for array in one.boundary)
-    pixels, hits, confidence = one.calibration.T
-    assert pixels.sum() == one.matrix.sum()
-    assert hits.sum() == one.matrix.diagonal().sum()
-    share = np.e / (np.e + CLASSES - 1)  # the softmax of a one-hot vector
-    assert pixels[int(share * BINS)] == pixels.sum()
-    assert confidence.sum() == pytest.approx(share * pixels.sum())
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_the_mode_is_put_back(training):
-    model = Painted().train(training)
-    evaluated(Scenes(MIXED), 3, model=model)
-    assert model.training == model.norm.training == training
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_the_mode_is_put_back_after_an_exception(training):
-    model = Painted(fails_at=2).train(training)
-    with pytest.raises(ZeroDivisionError):
-        evaluated(Scenes(MIXED), 3, model=model)
-    assert model.training == training
-    assert torch.is_grad_enabled()
-
-    class Broken(Scenes):
-        def __getitem__(self, index):
-            raise UserError("cannot be read")
-
-    with pytest.raises(UserError, match="cannot be read"):
-        evaluated(Broken(MIXED), 3, model=model)
-    assert model.training == training
-
-
-def test_evaluation_does_not_train_the_norms():
-    model = Painted().train()
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    evaluated(Scenes(MIXED), 3, model=model)
-    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
-
-
-class Pairs(Scenes):
-    """A data set of one's own: pairs of tensors, without names."""
-
-    def __getitem__(self, index):
-        sample = super().__getitem__(index)
-        return sample.image.float(), sample.mask.long()
-
-
-def test_a_plain_loader_of_pairs_gives_the_same_counts():
-    sizes = [(4, 6)] * 12
-    named = evaluated(Scenes(sizes), 5, boundaries=True, calibration=True)
-    loader = torch.utils.data.DataLoader(Pairs(sizes), batch_size=5)
-    plain = Predictor(Painted(), None, CPU)  # its images need no normalisation
-    found = evaluate(plain, loader, CLASSES, boundaries=True, calibration=True)
-    assert sorted(found.names, key=int) == [str(index) for index in range(12)]
-    order = [found.names.index(str(index)) for index in range(12)]
-    assert torch.equal(found.matrices[order], named.matrices)
-    assert np.array_equal(found.boundary.f1[order], named.boundary.f1)
-    np.testing.assert_allclose(found.calibration, named.calibration)
-
-
-def test_images_that_should_be_normalised_are_told_from_those_that_are():
-    loader = torch.utils.data.DataLoader(Scenes([(4, 6)] * 2))
-    with pytest.raises(UserError, match=r"uint8.*normalize=Normalize\(mean, std\)"):
-        evaluate(Predictor(Painted(), None, CPU), loader, CLASSES)
-
-
-def test_an_empty_loader_is_refused():
+def test_mistakes_are_told(model, data):
     with pytest.raises(UserError, match="no image to evaluate"):
-        evaluate(Predictor(Painted(), PLAIN, CPU), [], CLASSES)
+        segkit.evaluate(model, [], CLASSES)
+    with pytest.raises(UserError, match="a loader must yield"):
+        segkit.evaluate(model, [np.zeros(3)], CLASSES)
+    with pytest.raises(UserError, match="colours for 3 classes"):
+        segkit.Predictor(model, class_names=["a", "b", "c"], colors=[(0, 0, 0)])
 
 
-def test_samples_are_predicted_one_by_one():
-    scenes = Scenes(MIXED)
-    rows = list(predict_samples(Predictor(Painted(), PLAIN, CPU), scenes, [3, 0]))
-    for index, (image, target, prediction) in zip((3, 0), rows, strict=True):
-        assert torch.equal(image, scenes[index].image)
-        assert torch.equal(target, scenes[index].mask)
-        assert np.array_equal(prediction, scenes.predictions[index])
+def test_a_predictor_says_what_it_knows(model):
+    predictor = segkit.Predictor(model, class_names=["a", "b", "c"])
+    assert predictor.classes.names == ("a", "b", "c")
+    assert len(set(predictor.classes.colors)) == 3
+    assert predictor.hardware.precision == "fp32"
+    mask = predictor(np.zeros((5, 7, 3), np.float32)).mask
+    assert tuple(mask.shape) == (5, 7)
+    with pytest.raises(UserError, match="no attribute 'stride'"):
+        segkit.Predictor(model, tiles=Tiles(64), preprocess=Preprocess(3))

@@ -24,7 +24,7 @@ from segkit.data.dataset import Sample
 from segkit.data.loader import EpochBatches, Loader
 from segkit.drawing.masks import VOID_COLOR, colorize
 from segkit.errors import UserError
-from segkit.evaluation import evaluate, summarize_evaluation
+from segkit.evaluation import evaluate_images, summarize_evaluation
 from segkit.evaluation.report import write_report
 from segkit.evaluation.report.confusion import NUMBERED
 from segkit.evaluation.report.plots import Frame
@@ -34,7 +34,6 @@ from segkit.evaluation.target import EvaluationTarget
 from segkit.files import check_folder
 from segkit.hardware import Hardware
 from segkit.inference import Predictor, Tiles
-from segkit.normalize import Normalize
 
 VOID = 255
 RED = (200, 0, 0)
@@ -175,14 +174,15 @@ def make(folder, class_names, scenes, figures="{}", inference=None, **keys):
     hardware = Hardware(torch.device("cpu"), "fp32", "for the tests")
     predictor = Predictor(
         Painted(len(class_names)),
-        Normalize((0.0,) * 3, (1 / 255,) * 3),
-        hardware,
+        mean=(0.0,) * 3,
+        std=(1 / 255,) * 3,
+        hardware=hardware,
         **(inference or {}),
         origin="runs/<x>/checkpoints/best.pt, epoch 3",
     )
     target = EvaluationTarget(predictor, CONFIG, dataset)
     loader = Loader(dataset, EpochBatches(len(dataset), 1, shuffle=False), 0)
-    found = evaluate(predictor, loader, len(class_names), boundaries=True, calibration=True)
+    found = evaluate_images(predictor, loader, len(class_names), boundaries=True, calibration=True)
     results = summarize_evaluation(
         found, card.class_names, card.sequences, foreground=card.foreground
     )

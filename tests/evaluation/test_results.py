@@ -13,10 +13,11 @@ from segkit.errors import UserError
 from segkit.evaluation.boundary import BoundaryCounts, boundary_counts
 from segkit.evaluation.boundary_scores import boundary_f1, mean_boundary_f1
 from segkit.evaluation.calibration import BINS
-from segkit.evaluation.evaluate import Evaluation
 from segkit.evaluation.export import as_json, class_csv, image_csv
+from segkit.evaluation.images import Evaluation
 from segkit.evaluation.intervals import percentiles
-from segkit.evaluation.results import HEADLINES, summarize_evaluation
+from segkit.evaluation.results import HEADLINES
+from segkit.evaluation.summarize import summarize_evaluation
 from segkit.evaluation.table import headlines
 
 VOID = 255

@@ -12,7 +12,6 @@ from segkit.config.schema import ModelConfig
 from segkit.hardware import Hardware
 from segkit.inference import Predictor
 from segkit.model import SegmentationModel, build_model
-from segkit.normalize import Normalize
 
 CPU = Hardware(torch.device("cpu"), "fp32", "for the tests")
 CLASSES = 4
@@ -46,7 +45,8 @@ def predictor_of() -> Callable[..., Predictor]:
     """Make a predictor of a model that takes pixels as they are, from 0 to 1."""
 
     def make(model: nn.Module, channels: int = 3, **options: Any) -> Predictor:
-        return Predictor(model, Normalize([0.0] * channels, [1.0] * channels), CPU, **options)
+        plain = {"mean": [0.0] * channels, "std": [1.0] * channels, "hardware": CPU}
+        return Predictor(model, **plain, **options)
 
     return make
 

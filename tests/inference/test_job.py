@@ -26,7 +26,9 @@ def folder(tmp_path):
 
 
 def test_files_are_predicted_counted_and_skipped(folder, network, predictor_of):
-    predictor = predictor_of(network(name="unet", widths=[8, 8, 8, 8]), classes=CLASSES)
+    predictor = predictor_of(
+        network(name="unet", widths=[8, 8, 8, 8]), class_names=CLASSES.names, colors=CLASSES.colors
+    )
     out, steps, skipped = folder / "out", [], []
     job = PredictionJob(
         predictor, out, on_progress=lambda *step: steps.append(step), on_skip=skipped.append
@@ -42,7 +44,7 @@ def test_files_are_predicted_counted_and_skipped(folder, network, predictor_of):
 
 def test_classes_are_asked_for(tmp_path, network, predictor_of):
     predictor = predictor_of(network(name="unet", widths=[8, 8, 8, 8]))
-    with pytest.raises(UserError, match=r"pass classes=Classes"):
+    with pytest.raises(UserError, match=r"pass class_names="):
         PredictionJob(predictor, tmp_path)
 
 
@@ -63,7 +65,12 @@ def test_a_lack_of_memory_is_told_from_other_errors(
         raise error
 
     job = PredictionJob(
-        predictor_of(network(name="unet", widths=[8, 8, 8, 8]), classes=CLASSES), folder / "out"
+        predictor_of(
+            network(name="unet", widths=[8, 8, 8, 8]),
+            class_names=CLASSES.names,
+            colors=CLASSES.colors,
+        ),
+        folder / "out",
     )
     monkeypatch.setattr(Predictor, "__call__", fail)
     sources = find_sources([str(folder / "a.png")], folder / "out")

@@ -22,12 +22,11 @@ from segkit.data.images import read_image
 from segkit.data.loader import EpochBatches, Loader
 from segkit.data.reader import SampleReader
 from segkit.errors import UserError
-from segkit.evaluation import evaluate
+from segkit.evaluation import evaluate_images
 from segkit.hardware import Hardware
 from segkit.inference import Predictor, Tiles
 from segkit.inference.preprocess import Preprocess, as_tensor
 from segkit.model import build_model
-from segkit.normalize import Normalize
 
 CPU = Hardware(torch.device("cpu"), "fp32", "for the tests")
 
@@ -77,7 +76,7 @@ def test_masks_are_those_that_evaluation_scored(options, checkpoint, tiny_set, m
     with monkeypatch.context() as patch:
         patch.setattr(Predictor, "segment", keep)
         loader = Loader(dataset, EpochBatches(3, 3, shuffle=False))
-        evaluate(predictor, loader, predictor.card.num_classes)
+        evaluate_images(predictor, loader, predictor.card.num_classes)
     assert len(scored) == 3
     fresh = Predictor.load(run, "cpu", **options)
     classes = set()
@@ -295,7 +294,7 @@ def test_a_memory_map_is_read_tile_by_tile(checkpoint, tmp_path):
 def test_scales_out_of_range_are_refused(scales, network):
     model = network(name="unet", widths=[8, 8, 8, 8])
     with pytest.raises(UserError, match="scales must be"):
-        Predictor(model, Normalize((0.0,) * 3, (1.0,) * 3), CPU, scales=scales)
+        Predictor(model, hardware=CPU, scales=scales)
 
 
 def test_nothing_is_computed_that_was_not_asked_for(network, predictor_of, image):
@@ -354,15 +353,15 @@ def test_images_that_come_normalised_are_not_normalised_again(network, image):
     model = network(name="unet", widths=[8, 8, 8, 8])
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
     pixels = image((40, 50))
-    expected = Predictor(model, Normalize(mean, std), CPU)(pixels, confidence=True)
+    expected = Predictor(model, mean=mean, std=std, hardware=CPU)(pixels, confidence=True)
     normalised = ((pixels - np.float32(mean)) / np.float32(std)).astype(np.float32)
-    found = Predictor(model, None, CPU)(normalised, confidence=True)
+    found = Predictor(model, hardware=CPU)(normalised, confidence=True)
     torch.testing.assert_close(found.confidence, expected.confidence, atol=1e-5, rtol=0)
-    with pytest.raises(UserError, match=r"normalize=Normalize\(mean, std\)"):
-        Predictor(model, None, CPU)(np.zeros((40, 50, 3), np.uint8))
+    with pytest.raises(UserError, match=r"pass mean and std"):
+        Predictor(model)(np.zeros((40, 50, 3), np.uint8))
     with pytest.raises(UserError, match=r"preprocess=Preprocess\(channels\)"):
-        Predictor(model, None, CPU, tiles=Tiles(64))
-    Predictor(model, None, CPU, tiles=Tiles(64), preprocess=Preprocess(3))
+        Predictor(model, tiles=Tiles(64))
+    Predictor(model, tiles=Tiles(64), preprocess=Preprocess(3))
 
 
 def test_a_tensor_is_segmented_as_its_array_is_predicted(network, predictor_of, image):

@@ -1,7 +1,6 @@
-"""Few images, odd recipes and numbers that are not finite, through tools/train.py."""
+"""Few images, odd recipes and numbers that are not finite, through segkit train."""
 
 import csv
-import importlib.util
 import math
 import shutil
 import sys
@@ -15,6 +14,7 @@ import torch
 from PIL import Image
 
 from segkit.checkpoint import load_checkpoint, restore_model
+from segkit.commands import main
 from segkit.config import load_config
 from segkit.config.overfit import to_overfit
 from segkit.experiment import Experiment
@@ -58,11 +58,8 @@ def _small_pictures(monkeypatch):
 
 @pytest.fixture
 def train():
-    """Run tools/train.py on the CPU; gives its exit code."""
-    spec = importlib.util.spec_from_file_location("tools_train", ROOT / "tools/train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return lambda *arguments: module.main([*map(str, arguments), "--device", "cpu"])
+    """Run segkit train on the CPU; gives its exit code."""
+    return lambda *arguments: main(["train", *map(str, arguments), "--device", "cpu"])
 
 
 @pytest.fixture
@@ -209,7 +206,7 @@ def test_what_is_learned_by_heart_are_crops_that_stay_the_same(tiny_config):
 
 def scripted(monkeypatch, scores):
     """Have validation find these mIoUs, one an epoch; gives the weights that it judged."""
-    found, judged, original = iter(scores), [], trainer.evaluate
+    found, judged, original = iter(scores), [], trainer.evaluate_images
 
     def evaluate(predictor, *arguments, **options):
         judged.append({k: v.clone() for k, v in predictor.model.state_dict().items()})
@@ -217,7 +214,7 @@ def scripted(monkeypatch, scores):
         scores = replace(result.scores, miou=next(found))
         return SimpleNamespace(scores=scores, loss=result.loss)
 
-    monkeypatch.setattr(trainer, "evaluate", evaluate)
+    monkeypatch.setattr(trainer, "evaluate_images", evaluate)
     return judged
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from segkit.drawing.masks import colorize, displayable, error_map
 from segkit.drawing.pages import picture_url
-from segkit.evaluation.evaluate import Evaluation, predict_samples
+from segkit.evaluation.images import Evaluation, predict_samples
 from segkit.evaluation.results import Results
 from segkit.evaluation.scores import percent
 from segkit.evaluation.target import EvaluationTarget

@@ -13,8 +13,8 @@ from segkit.drawing.masks import ERROR_COLOR, VOID_COLOR
 from segkit.drawing.pages import render
 from segkit.errors import UserError
 from segkit.evaluation.boundary import BOUNDARY_IOU_WIDTH, BOUNDARY_TOLERANCE
-from segkit.evaluation.evaluate import Evaluation
 from segkit.evaluation.export import class_csv, image_csv
+from segkit.evaluation.images import Evaluation
 from segkit.evaluation.intervals import MIN_BLOCKS, SAMPLES
 from segkit.evaluation.report import gallery, plots
 from segkit.evaluation.report.confusion import confusion_of

@@ -124,7 +124,7 @@ class ConsoleLog(Listener):
         if row["waiting_share"] > MUCH_WAITING and row["epoch"] == 2:  # the first one warms up
             self.on_log(
                 f"    {row['waiting_share']:.0%} of the time went into waiting for data: raise "
-                "data.workers, try data.cache=ram, or see tools/benchmark.py data"
+                "data.workers, try data.cache=ram, or see segkit benchmark data"
             )
 
     def on_end(self, trainer: Run) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from segkit.drawing.curves import draw_curves
 from segkit.drawing.predictions import draw_predictions
 from segkit.evaluation import Scores
-from segkit.evaluation.evaluate import predict_samples
+from segkit.evaluation.images import predict_samples
 from segkit.training.listeners.base import Listener, Run
 from segkit.training.progress import Row
 
