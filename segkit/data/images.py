@@ -77,7 +77,7 @@ def _scale(pixels: NDArray[Any], white: float | None, path: Path) -> Pixels:
             return pixels
         raise UserError(
             f"{path}: has {pixels.dtype} pixels up to {pixels.max(initial=0):g}; say in the card "
-            f"which value is white, e.g. image_max: {_guess_white(pixels):g}"
+            f"which value is white, e.g. image_max: {guess_white(pixels):g}"
         )
     if pixels.dtype == np.uint8 and white > 255:
         raise UserError(
@@ -89,7 +89,7 @@ def _scale(pixels: NDArray[Any], white: float | None, path: Path) -> Pixels:
     return pixels.astype(np.float32) / np.float32(white)
 
 
-def _guess_white(pixels: NDArray[Any]) -> float:
+def guess_white(pixels: NDArray[Any]) -> float:
     """Round the largest value up to full 8, 10, 12, 14 or 16 bits, or to 1 for fractions."""
     highest = float(pixels.max(initial=0))
     if pixels.dtype.kind == "f" and highest <= 1:

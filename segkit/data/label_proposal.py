@@ -28,6 +28,34 @@ STRAY = 20  # labels beside the classes' from which on they are taken for blurre
 MOST = 2000  # labels of a file that are counted; a photograph has more
 
 
+class Labels(NamedTuple):
+    """What masks hold.
+
+    Args:
+        pixels: number of pixels of each raw label.
+        by_color: whether the labels are packed colours.
+        files: number of masks.
+    """
+
+    pixels: Counter[int]
+    by_color: bool
+    files: int
+
+
+class Proposal(NamedTuple):
+    """Classes that raw labels suggest.
+
+    Args:
+        names: of the classes, in the order of their labels.
+        colors: RGB of each where the labels are colours; None: any will do.
+        label_map: raw label -> name, or `ignore`.
+    """
+
+    names: list[str]
+    colors: list[list[int]] | None
+    label_map: dict[int, str]
+
+
 class _Held(NamedTuple):
     """Pixels of each raw label in a mask, read as values, and as colours if it can be."""
 
@@ -54,15 +82,43 @@ def propose_labels(
     if not files:
         example = as_label_map(dict(enumerate(classes or ("background", "thing"))), by_color=False)
         return f"{start}, e.g. {example}; there are no masks below {root} to look into"
+    labels = count_labels(files, lossy)
+    start += f". The {len(files)} masks below {root} hold {describe_labels(labels)}"
+    if classes:
+        return start + _match(labels.pixels, classes, labels.by_color, lossy)
+    return start + _name(labels)
+
+
+def count_labels(files: Sequence[Path], lossy: bool = False) -> Labels:
+    """Read masks and count their raw labels.
+
+    Raises:
+        UserError: a mask cannot be read, or is in a lossy format that `lossy` does not allow.
+    """
     held = list(parallel_map(lambda index: _look_into(files[index], lossy), len(files)))
     by_color = any(each.values is None for each in held)
     found: Counter[int] = Counter()
     for each in held:
         found.update(each.colors if each.values is None or by_color else each.values)
-    start += f". The {len(files)} masks below {root} hold {_describe(found, by_color)}"
-    if classes:
-        return start + _match(found, classes, by_color, lossy)
-    return start + _name(found, by_color)
+    return Labels(found, by_color, len(files))
+
+
+def propose_classes(labels: Labels) -> Proposal | None:
+    """Give each raw label a class; 255 beside 0, 1, ... is void. None for too few or too many."""
+    order = sorted(labels.pixels)
+    void = set()
+    if not labels.by_color and len(order) > 2 and order == [*range(len(order) - 1), IGNORE_INDEX]:
+        void = {IGNORE_INDEX}  # as is common
+        order.remove(IGNORE_INDEX)
+    if not 2 <= len(order) <= MAX_CLASSES:
+        return None
+    names = (
+        ["background", "thing"] if len(order) == 2 else [f"class_{i}" for i in range(len(order))]
+    )
+    colors = unpack(np.array(order)).tolist() if labels.by_color else None
+    return Proposal(
+        names, colors, dict(zip(order, names, strict=True)) | dict.fromkeys(void, IGNORE)
+    )
 
 
 def _match(found: Counter[int], classes: Mapping[str, Color], by_color: bool, lossy: bool) -> str:
@@ -99,31 +155,22 @@ def _match(found: Counter[int], classes: Mapping[str, Color], by_color: bool, lo
     )
 
 
-def _name(found: Counter[int], by_color: bool) -> str:
-    """Propose classes, and their labels."""
-    labels = sorted(found)
-    void = set()
-    if not by_color and len(labels) > 2 and labels == [*range(len(labels) - 1), IGNORE_INDEX]:
-        void = {IGNORE_INDEX}  # as is common
-        labels.remove(IGNORE_INDEX)
-    if not 2 <= len(labels) <= MAX_CLASSES:
+def _name(labels: Labels) -> str:
+    """Propose classes, and their labels, in words."""
+    proposal = propose_classes(labels)
+    if proposal is None:
         return (
             f", while 2 to {MAX_CLASSES} make classes; check that the folders are right, or name "
             "the classes, so that the labels can be matched to them"
         )
-    binary = len(labels) == 2
-    names = ["background", "thing"] if binary else [f"class_{i}" for i in range(len(labels))]
+    names, colors, label_map = proposal
     classes: list[object] = [*names]
-    if by_color:
-        colors = unpack(np.array(labels)).tolist()
+    if colors:
         classes = [{"name": n, "color": c} for n, c in zip(names, colors, strict=True)]
-    pasted = as_label_map(
-        dict(zip(labels, names, strict=True)) | dict.fromkeys(void, IGNORE), by_color
-    )
-    many = "; if most are blurred borders, write classes: [...] yourself" * (len(labels) > STRAY)
+    many = "; if most are blurred borders, write classes: [...] yourself" * (len(names) > STRAY)
     return (
         f"{many}. Paste this into the card, and give the classes their names:\n"
-        f"classes: {as_yaml(classes)}\n{pasted}"
+        f"classes: {as_yaml(classes)}\n{as_label_map(label_map, labels.by_color)}"
     )
 
 
@@ -146,7 +193,9 @@ def _count(labels: np.ndarray) -> dict[int, int]:
     return dict(Counter(dict(zip(values.tolist(), counts.tolist(), strict=True))).most_common(MOST))
 
 
-def _describe(found: Counter[int], by_color: bool) -> str:
+def describe_labels(labels: Labels) -> str:
+    """Write the most frequent labels with their shares of the pixels."""
+    found, by_color, _ = labels
     pixels = found.total()
     most = sorted(label for label, _ in found.most_common(SHOWN))
     parts = [f"{as_key(label, by_color)} ({found[label] / pixels:.1%})" for label in most]

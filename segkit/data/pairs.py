@@ -77,7 +77,11 @@ def pair_files(card: Card, split: str) -> Pairs:
 
 def list_files(card: Card, split: str) -> Listing:
     """List the files of a split and pair them."""
-    root, entry = Path(card.root), split_of(card, split)
+    return list_split(Path(card.root), split_of(card, split))
+
+
+def list_split(root: Path, entry: Split) -> Listing:
+    """List the files of a split below the root, and pair them."""
     images, double_images = _by_name(root, entry, entry.images, "image")
     masks, double_masks = _by_name(root, entry, entry.masks, "mask")
     doubles = double_images + double_masks

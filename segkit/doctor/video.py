@@ -90,6 +90,13 @@ def continued_scenes(
     return sorted(entry for entry in found if entry)
 
 
+def find_videos(names: Sequence[str], prints: Sequence[Fingerprint]) -> list[str]:
+    """Return the prefixes of names whose numbered files are frames of a video, sorted."""
+    videos = _sequences(names, prints, "")
+    several = {prefix: frames for prefix, frames in videos.items() if len(frames.names) > 2}
+    return sorted(several) if _are_videos(list(several.values())) else []
+
+
 def _sequences(
     names: Sequence[str], prints: Sequence[Fingerprint], ending: str
 ) -> dict[str, _Frames]:
