@@ -1,0 +1,235 @@
+"""Every command and snippet in the documentation, checked or run."""
+
+import importlib
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+import segkit
+from segkit import shipped
+from segkit.commands import COMMANDS, build_parser, load, main
+from segkit.config.explain import list_keys
+from segkit.registry import unregister
+from segkit.testing import check_decoder, check_loss
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "configs/*.md", "datasets/*.md", "tools/*.md", "segkit/**/*.md")
+    for path in ROOT.glob(pattern)
+)
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(#[^)\s]+)?\)")
+
+
+def blocks(page, language):
+    return [code for kind, code in BLOCK.findall(page.read_text("utf-8")) if kind == language]
+
+
+def commands(page):
+    """List the lines of shell, without comments."""
+    lines = [line for code in blocks(page, "sh") for line in code.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+SHELL = [(page, line) for page in PAGES for line in commands(page)]
+PYTHON = [(page, code) for page in PAGES for code in blocks(page, "python")]
+
+
+def as_ids(value):
+    return value.relative_to(ROOT).as_posix() if isinstance(value, Path) else value[:50].strip()
+
+
+@pytest.mark.parametrize(("page", "line"), SHELL, ids=as_ids)
+def test_every_command_is_valid(page, line):
+    words = shlex.split(line, comments=True)
+    if words[0] == "torchrun":
+        words = words[words.index("segkit") :]
+    if words[0] != "segkit":
+        assert words[0] in ("pip", "python", "make"), line
+        return
+    arguments = build_parser().parse_args(words[1:])
+    assert arguments.command in COMMANDS
+
+
+@pytest.mark.parametrize(("page", "code"), PYTHON, ids=as_ids)
+def test_every_snippet_compiles(page, code):
+    compile(code, str(page), "exec")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=as_ids)
+def test_links_lead_somewhere(page):
+    for target, anchor in LINK.findall(page.read_text("utf-8")):
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), target
+        if anchor:
+            text = file.read_text("utf-8")
+            titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+            slugs = [re.sub(r"[^\w\- ]", "", t.lower()).replace(" ", "-") for t in titles]
+            assert anchor[1:] in slugs, anchor
+
+
+def test_the_first_page_is_short():
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 150
+
+
+def test_the_page_of_keys_is_up_to_date(capsys):
+    load("config").run(build_parser().parse_args(["config", "--keys"]))
+    listed = blocks(ROOT / "configs/README.md", "text")[-1]
+    assert listed == capsys.readouterr().out
+    assert len(list_keys()) > 50
+
+
+def test_every_command_has_its_part_of_the_page():
+    titles = re.findall(r"^## (\S+)$", (ROOT / "tools/README.md").read_text("utf-8"), re.M)
+    assert sorted(titles) == sorted(COMMANDS)
+
+
+# What runs
+
+
+class Discs(Dataset):
+    """Bright discs of class 1 on dark noise, as bytes."""
+
+    def __init__(self, count, size=32, seed=0):
+        generator = np.random.default_rng(seed)
+        y, x = np.mgrid[:size, :size]
+        centres = generator.uniform(8, size - 8, (count, 2))
+        self.masks = [(np.hypot(y - cy, x - cx) < 8).astype(np.uint8) for cy, cx in centres]
+        noise = generator.integers(0, 60, (count, size, size, 3))
+        self.images = [
+            (n + 150 * m[..., None]).astype(np.uint8)
+            for n, m in zip(noise, self.masks, strict=True)
+        ]
+
+    def __len__(self):
+        return len(self.masks)
+
+    def __getitem__(self, index):
+        return self.images[index], self.masks[index]
+
+
+def snippet(page, start):
+    """Find the one snippet of a page that starts so."""
+    [code] = [code for code in blocks(ROOT / page, "python") if code.startswith(start)]
+    return code
+
+
+def test_the_python_door(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    discs = Discs(8)
+    normalised = [
+        (torch.rand(1, 3, 32, 32), torch.from_numpy(mask)[None].long()) for mask in discs.masks
+    ]
+    names = ["a", "b", "c", "d", "e"]
+    given = {
+        "train_set": discs,
+        "val_set": Discs(2, seed=1),
+        "my_loss": lambda logits, target: torch.nn.functional.cross_entropy(logits, target),
+        "loader": normalised,
+        "class_names": names,
+        "image": discs.images[0],
+    }
+    code = snippet("README.md", "import segkit\n\nmodel").replace(
+        'weights="imagenet"', "weights=None"
+    )
+    exec(code, given)
+    assert given["mask"].shape == (32, 32)
+    out = capsys.readouterr().out
+    assert "epoch 3/3" in out
+    assert all(name in out for name in names)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_of_your_own(tmp_path, monkeypatch):
+    for file, page in (("my_parts", 0), ("my_decoder", 1)):
+        start = f"# {file}.py"
+        (tmp_path / f"{file}.py").write_text(snippet("segkit/decoders/README.md", start))
+        monkeypatch.syspath_prepend(tmp_path)
+        module = importlib.import_module(file)
+        kind, name = (("loss", "brier"), ("decoder", "sum"))[page]
+        part = module.Brier if kind == "loss" else module.SumDecoder
+        try:
+            (check_loss if kind == "loss" else check_decoder)(part)
+        finally:
+            unregister(kind, name)
+
+
+@pytest.mark.slow
+def test_a_decoder_in_another_trainer(capsys):
+    torch.manual_seed(0)
+    code = snippet("segkit/decoders/your_trainer.md", "import torch\n")
+    loop = code[code.index("model = ") :]
+    assert len(code.splitlines()) - code.count("\n\n") < 60
+    assert len([line for line in loop.splitlines() if line]) < 40
+    given = {}
+    exec(code, given)
+    assert given["scores"].miou > 0.8
+    assert "red" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["datasets/own_photos.md", "datasets/grey_slices.md"])
+def test_guides_walk_from_nothing_to_a_picture(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shipped, "INSTALLED", tmp_path / "package")  # data lies where the user is
+    shutil.copytree(
+        ROOT / "datasets", tmp_path / "package/datasets", ignore=lambda f, _: ["streets"]
+    )
+    small = ["train.epochs=1", "data.repeat=1", "data.workers=0", "model.encoder.weights=null"]
+    small += ["model.encoder.width=0.125", "model.decoder.widths=[8,8,8,8]"]
+    for line in commands(ROOT / page):
+        words = shlex.split(line, comments=True)
+        if words[0] == "python":
+            exec(snippet(page, f"# {words[1]}"), {})
+        else:
+            assert words[0] == "segkit"
+            extra = ["--set", *small] if words[1] == "train" else []
+            assert main([*words[1:], *extra]) in ((0, 1) if words[1] == "check-data" else (0,)), (
+                line
+            )
+    assert Path("report/report.html").is_file()
+    overlays = sorted(Path("predicted").glob("*_overlay.png"))
+    assert len(overlays) > 20
+    assert np.array(Image.open(overlays[0])).std() > 5
+
+
+class FakeMLflow(ModuleType):
+    """Records what it is called with."""
+
+    def __init__(self):
+        super().__init__("mlflow")
+        self.calls = []
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *args, **kwargs: self.calls.append((name, args, kwargs))
+
+
+def test_a_listener_of_your_own(monkeypatch):
+    mlflow = FakeMLflow()
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    given = {"__name__": "watch"}
+    exec(snippet("segkit/training/listeners/README.md", "# watch.py"), given)
+    model = torch.nn.Conv2d(3, 2, 3, padding=1)
+    experiment = segkit.Experiment(
+        model, Discs(8), Discs(2), optimizer={"name": "sgd", "lr": 0.1}, epochs=2
+    )
+    history = segkit.Trainer(experiment, listeners=[given["ToMLflow"]()]).fit()
+    names = [name for name, _, _ in mlflow.calls]
+    assert names == ["start_run", "log_params", "log_metrics", "log_metrics", "end_run"]
+    _, (logged,), options = mlflow.calls[3]
+    assert options == {"step": 2}
+    assert logged["miou"] == history[1]["miou"]
+    assert logged["iou_1"] == history[1]["iou/1"]
+    assert mlflow.calls[-1][1] == ("FINISHED",)
