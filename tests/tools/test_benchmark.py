@@ -40,7 +40,7 @@ def test_rates_are_told_and_nothing_is_left(settings, benchmark, tiny_config, tm
     ):  # fmt: skip
         rates[row] = float(re.search(rf"│ {row} +│ +([\d.]+) │", out)[1])
     assert all(rate > 0 for rate in rates.values())
-    assert rates["decode and augment, one core"] < rates["decode, one core"]
+    assert rates["decode and augment, one core"] <= rates["decode, one core"]
     assert re.search(r"the loader (keeps up with|is slower than) the step \([\d.]+ times", out)
 
 
