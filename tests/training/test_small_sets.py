@@ -145,7 +145,13 @@ def test_one_image_of_the_smallest_size_suits_batch_norm(
     assert all(value.isfinite().all() for value in weights(tmp_path / "run").values())
 
 
-@pytest.mark.parametrize("decoder", [*SHIPPED, *OPTIONS])
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        each if each == "unet" else pytest.param(each, marks=pytest.mark.slow)
+        for each in [*SHIPPED, *OPTIONS]
+    ],
+)
 def test_every_decoder_learns_four_images_by_heart(
     decoder, tiny_config, tiny_set, train, capsys, tmp_path
 ):
