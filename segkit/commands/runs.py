@@ -10,9 +10,12 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import shorten
 
 from segkit.errors import UserError
 from segkit.files import check_output, write_file
+
+MOST, WIDEST = 5, 24  # settings that have a column, and characters of one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,13 +45,15 @@ def run(arguments: argparse.Namespace) -> int:
             "-" if each.minutes is None else f"{each.minutes:.1f}",
             "-" if each.miou is None else f"{100 * each.miou:.1f}",
             "-" if each.loss is None else f"{each.loss:.3f}",
-            *(str(each.settings.get(key, "-")) for key in keys),
+            *(shorten(str(each.settings.get(key, "-")), WIDEST) for key in keys[:MOST]),
         ]
         for each in runs
     ]
     columns = ["run", "state", "epochs", "minutes", "best mIoU %", "loss"]
-    columns += [key.removesuffix(".name") for key in keys]
+    columns += [key.removesuffix(".name") for key in keys[:MOST]]
     print(as_text(make_table(f"{len(runs)} runs below {folder}", columns, rows), width=1000))
+    if keys[MOST:]:
+        print(f"they also differ in {', '.join(keys[MOST:])}")
     if arguments.json:
         content = [{**asdict(each), "path": str(each.path)} for each in runs]
         write_file(arguments.json, json.dumps(content, indent=2) + "\n")

@@ -57,10 +57,12 @@ def find_runs(folder: Path) -> list[RunSummary]:
 def differing_settings(runs: list[RunSummary]) -> list[str]:
     """Return the keys in which runs differ.
 
-    Options of a part, such as a decoder, are compared among the runs with that part alone.
+    Options of a part, such as a decoder, are compared among the runs with that part alone. Those of
+    the data come last.
     """
     settings = [run.settings for run in runs if run.settings]
-    keys = sorted({key for each in settings for key in each} - set(NOT_COMPARED))
+    known = {key for each in settings for key in each} - set(NOT_COMPARED)
+    keys = sorted(known, key=lambda key: (key.startswith("data."), key))
     return [key for key in keys if _differs(key, settings)]
 
 

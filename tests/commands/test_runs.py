@@ -84,6 +84,16 @@ def test_the_table_and_json(run_folder, tmp_path, capsys):
     assert [each["state"] for each in content] == ["finished", "stopped"]
 
 
+def test_many_settings_do_not_make_the_table_wide(run_folder, tmp_path, capsys):
+    keys = [f"key_{letter}" for letter in "abcdefg"]
+    run_folder("a", [], **dict.fromkeys(keys, 1))
+    run_folder("b", [], **dict.fromkeys(keys, "a long word " * 20))
+    assert main(["runs", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "they also differ in train.key_f, train.key_g" in out
+    assert max(len(line) for line in out.splitlines()) < 250
+
+
 def test_no_folder(tmp_path, capsys):
     assert main(["runs", str(tmp_path / "no")]) == 2
     assert "there is no folder" in capsys.readouterr().err
