@@ -84,7 +84,12 @@ def survey(images: Path, masks: Path) -> Survey:
     for folder in (images, masks):
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}; name those of the images and the masks")
-    root = Path(os.path.commonpath([images.resolve(), masks.resolve()]))
+    try:
+        root = Path(os.path.commonpath([images.resolve(), masks.resolve()]))
+    except ValueError as error:  # Windows
+        raise UserError(
+            f"{images} and {masks} are on different drives; keep them below one folder"
+        ) from error
     splits = _find_splits(root, images.resolve(), masks.resolve())
     found = {name: _pair(root, split) for name, split in splits.items()}
     splits = {name: split for name, (split, _) in found.items()}
