@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 import segkit
-from segkit import shipped
+from segkit import shipped, streets
 from segkit.commands import COMMANDS, build_parser, load, main
 from segkit.config import load_config
 from segkit.config.explain import list_keys
@@ -246,3 +247,82 @@ def test_a_listener_of_your_own(monkeypatch):
     assert logged["miou"] == history[1]["miou"]
     assert logged["iou_1"] == history[1]["iou/1"]
     assert mlflow.calls[-1][1] == ("FINISHED",)
+
+
+ELSEWHERE = {"fetch-data", "benchmark"}  # the network, and another package: see their own tests
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """Lay out all that the pages speak of, with tiny experiments under the shipped names."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(shipped, "INSTALLED", tmp_path / "package")
+    monkeypatch.setattr(streets, "SPLITS", {"train": 4, "val": 10, "test": 10})
+    shutil.copytree(ROOT / "datasets", "package/datasets", ignore=lambda f, _: ["streets"])
+    Path("package/configs").mkdir()
+    for path in (ROOT / "configs").glob("*.yaml"):
+        text = re.sub(r"^  epochs: .*$", "  epochs: 1", path.read_text(), flags=re.M)
+        text = re.sub(r"^    name: (vgg\w+)$", r"    name: \1\n    width: 0.0625", text, flags=re.M)
+        text = re.sub(r"widths: \[[\d, ]+\]", lambda m: re.sub(r"\d+", "4", m[0]), text)
+        (Path("package/configs") / path.name).write_text(text.replace("workers: 2", "workers: 0"))
+    discs = Discs(12, size=48)
+    folders = ("photos", "new_photos", "more/below", "cells/images", "masks", "cells/masks")
+    for folder in folders:
+        Path(folder).mkdir(parents=True)
+        for number, (image, mask) in enumerate(zip(discs.images, discs.masks, strict=True)):
+            pixels = 255 * mask if "masks" in folder else image
+            pixels = image[..., 0] if folder == "cells/images" else pixels
+            suffix = "jpg" if folder == "more/below" else "png"
+            Image.fromarray(pixels).save(f"{folder}/{number}.{suffix}")
+    video = cv2.VideoWriter("drive.mp4", cv2.VideoWriter_fourcc(*"mp4v"), 5, (48, 48))
+    for image in discs.images[:3]:
+        video.write(image)
+    video.release()
+    for name in ("my_parts", "my_decoder"):
+        Path(f"{name}.py").write_text(snippet("segkit/decoders/README.md", f"# {name}.py"))
+    [mine] = [c for c in blocks(ROOT / "configs/README.md", "yaml") if c.startswith("# mine.yaml")]
+    mine = mine.replace("vgg16_bn", "vgg16_bn, width: 0.0625").replace("epochs: 10", "epochs: 1")
+    Path("mine.yaml").write_text(mine)
+    yield tmp_path
+    unregister("loss", "brier")
+    unregister("decoder", "sum")
+
+
+@pytest.mark.slow
+def test_every_command_runs(world):
+    pages = ["README.md", "tools/README.md", "configs/README.md", "segkit/decoders/README.md"]
+    ran = 0
+    for line in [line for page in pages for line in commands(ROOT / page)]:
+        words = shlex.split(line, comments=True)
+        if words[0] != "segkit" or words[1] in ELSEWHERE:
+            continue
+        words = [w for word in words[1:] for w in expanded(word)]
+        if words[0] == "train" and "--resume" not in words:
+            shutil.rmtree("runs", ignore_errors=True)  # a second run into one folder is refused
+        if words[:2] == ["train", "leaves/leaves.yaml"] or words[1:2] == [
+            "membranes/membranes.yaml"
+        ]:
+            shrink(Path(words[1]))
+        if words[:2] == ["compare", "runs/mine"]:
+            for name in ("mine", "yours"):
+                shutil.copytree("runs/compare/unet_vgg16-seed0", f"runs/{name}", dirs_exist_ok=True)
+        if words[0] in ("eval", "predict") and not Path(words[1]).is_dir():
+            assert main(["train", Path(words[1]).name]) == 0
+        assert main(words) in ((0, 1) if words[0] in ("check-data", "find-lr") else (0,)), line
+        ran += 1
+    assert ran > 25
+
+
+def expanded(word):
+    """Expand braces as a shell does."""
+    found = re.fullmatch(r"\{(.*)\}(\w+)", word)
+    return [f"{each}{found[2]}" for each in found[1].split(",")] if found else [word]
+
+
+def shrink(config):
+    """Make the experiment that `segkit new` wrote a tiny one."""
+    text = config.read_text().replace("name: vgg16_bn", "name: vgg16_bn\n    width: 0.0625")
+    text = re.sub(r"^  epochs: \d+", "  epochs: 1", text, flags=re.M)
+    if "width: 0.0625\n    width" not in text:
+        config.write_text(text)

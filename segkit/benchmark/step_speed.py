@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
@@ -169,10 +170,10 @@ def _in_another_process(name: str, experiment: Experiment) -> int:
     """Measure the memory of three steps where nothing has been allocated before."""
     if experiment.config is None:
         raise UserError("another process measures the memory, for which it needs a config")
-    context: Any = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
+    # unlike a multiprocessing.Pool's, its processes may have children, which read the data
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         arguments = (name, experiment.config.model_dump(), imported(), experiment.hardware)
-        return int(pool.apply(_memory, arguments))
+        return pool.submit(_memory, *arguments).result()
 
 
 def _memory(name: str, config: dict[str, Any], imports: tuple[str, ...], hardware: Hardware) -> int:

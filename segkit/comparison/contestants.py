@@ -24,6 +24,7 @@ from segkit.data.statistics import compute_statistics
 from segkit.errors import UserError
 from segkit.experiment import Experiment
 from segkit.hardware import DeviceName, choose_hardware
+from segkit.shipped import find
 from segkit.training.listeners.run_folder import RunFolder, holds_run
 from segkit.training.progress import Progress, changes
 from segkit.training.trainer import Trainer
@@ -58,8 +59,8 @@ def gather(
     """Find the contestants, and train those that are not yet trained.
 
     Args:
-        items: YAML files of experiments; run folders or checkpoints, of which those that differ by
-            their seed alone are one contestant.
+        items: YAML files of experiments, or the names of shipped ones; run folders or checkpoints,
+            of which those that differ by their seed alone are one contestant.
         seeds: runs of each experiment, from its own seed upwards.
         out: where the runs of experiments are, `out/NAME-seedN`.
         device: to train on.
@@ -71,7 +72,7 @@ def gather(
     """
     found: list[Contestant] = []
     experiments: list[Contestant] = []
-    for item in items:
+    for item in (find("configs", item) for item in items):
         if item.suffix in (".yaml", ".yml"):
             config = load_config(item, data_root=data_root)
             card = load_card(config.data.card, config.data.root)
