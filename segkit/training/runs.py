@@ -12,9 +12,10 @@ from typing import Any
 import yaml
 
 from segkit.checkpoint import LAST, PREVIOUS
+from segkit.config import TrainConfig
 from segkit.config.load import RUN_CONFIG
 from segkit.config.run import ENVIRONMENT
-from segkit.training.progress import flatten
+from segkit.training.progress import Progress, flatten
 
 NOT_COMPARED = ("run_dir",)
 
@@ -82,10 +83,10 @@ def _summarize(path: Path) -> RunSummary:
     train = config.get("train", {})
     scores = [row["miou"] for row in history if "miou" in row]
     best = max(scores, default=None)
-    since = 0 if best is None else len(history) - 1 - [r.get("miou") for r in history].index(best)
-    planned, patience = train.get("epochs"), train.get("patience")
-    is_done = planned is not None and len(history) >= planned
-    is_done = is_done or (patience is not None and best is not None and since >= patience)
+    best_epoch = 0 if best is None else 1 + [row.get("miou") for row in history].index(best)
+    progress = Progress(epoch=len(history), best_epoch=best_epoch, history=history)
+    planned = train.get("epochs")
+    is_done = planned is not None and progress.is_finished(TrainConfig.model_construct(**train))
     seconds = [row.get("seconds") for row in history]
     return RunSummary(
         path=path,

@@ -39,9 +39,10 @@ def test_states(run_folder, tmp_path):
     run_folder("c_stopped", [row(1, 0.3)], pid=2**22 + 1)
     run_folder("d_patient", [row(1, 0.4), row(2, 0.3)], patience=1)
     run_folder("e_begun", [])
+    run_folder("f_unjudged", [row(1, 0.4), row(2)], patience=1)  # the validation is yet to come
     found = find_runs(tmp_path)
     assert [each.state for each in found] == [
-        "finished", "running", "stopped", "finished", "stopped"
+        "finished", "running", "stopped", "finished", "stopped", "stopped"
     ]  # fmt: skip
     done = found[0]
     assert (done.epochs, done.planned, done.miou, done.minutes) == (3, 3, 0.6, 1.5)
