@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from segkit.commands.options import add_data_root, add_device, positive
+from segkit.commands.options import add_block, add_data_root, add_device, positive
 from segkit.files import check_folder
 from segkit.invocation import repeat
 
@@ -39,12 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="of runs and results (default: runs/compare)",
     )
-    parser.add_argument(
-        "--block",
-        type=positive,
-        metavar="N",
-        help="images drawn together for intervals, see eval.py",
-    )
+    add_block(parser)
     add_data_root(parser)
     add_device(parser)
 

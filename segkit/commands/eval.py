@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from segkit.commands.options import (
+    add_block,
     add_data_root,
     add_device,
     add_inference,
-    positive,
     read_inference,
 )
 from segkit.files import check_folder, check_output, write_file
@@ -37,12 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--conventions", action="store_true", help='show what other toolkits would call "mIoU"'
     )
-    parser.add_argument(
-        "--block",
-        type=positive,
-        metavar="N",
-        help="images drawn together for intervals (default: 10 for videos, else 1)",
-    )
+    add_block(parser)
     add_inference(parser)
     add_device(parser)
 

@@ -52,6 +52,16 @@ def add_data_root(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_block(parser: argparse.ArgumentParser) -> None:
+    """Let the user choose the blocks that intervals are drawn in."""
+    parser.add_argument(
+        "--block",
+        type=positive,
+        metavar="N",
+        help="images drawn together for intervals (default: 10 for videos, else 1)",
+    )
+
+
 def add_inference(parser: argparse.ArgumentParser) -> None:
     """Let the user choose how images go through the network."""
     parser.add_argument(

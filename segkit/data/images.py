@@ -58,9 +58,14 @@ def convert_channels(pixels: Pixels, channels: int | None) -> Any:
     return np.repeat(pixels, 3, axis=2) if (pixels.shape[2], channels) == (1, 3) else pixels
 
 
+def has_alpha(channels: int, path: Path) -> bool:
+    """Whether the last channel of a file is opacity."""
+    return channels in (2, 4) and path.suffix.lower() in (".png", ".webp", ".gif")
+
+
 def _fit_channels(pixels: Pixels, channels: int, path: Path) -> Any:
     held = pixels.shape[2]
-    if held in (2, 4) and channels in (1, 3) and path.suffix.lower() in (".png", ".webp", ".gif"):
+    if channels in (1, 3) and has_alpha(held, path):
         pixels, held = pixels[..., : held - 1], held - 1  # without alpha
     pixels = convert_channels(pixels, channels)
     if pixels.shape[2] == channels:

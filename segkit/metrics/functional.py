@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from segkit.errors import UserError
 from segkit.evaluation.boundary import (
@@ -43,8 +44,9 @@ def confusion_matrix(
     """
     predicted, true = _as_pair(prediction, target, num_classes, ignore_index)
     known = true != IGNORE_INDEX
-    pairs = num_classes * true[known].long() + predicted[known].long()
-    return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
+    counted = predicted[known].long(), true[known].long()
+    matrix: Tensor = multiclass_confusion_matrix(*counted, num_classes, validate_args=False)
+    return matrix
 
 
 def scores(

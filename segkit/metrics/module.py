@@ -11,6 +11,7 @@ from torchmetrics import Metric
 
 from segkit.errors import UserError
 from segkit.evaluation.scores import scores_of
+from segkit.evaluation.summarize import OF_PIXELS
 from segkit.labels import IGNORE_INDEX
 from segkit.metrics.functional import confusion_matrix
 
@@ -62,12 +63,6 @@ class SegmentationScores(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Return the scores of all that was counted, as shares of one."""
         found = scores_of(self.matrix)
-        values = {
-            "pixel_accuracy": found.pixel_accuracy,
-            "mean_accuracy": found.mean_accuracy,
-            "miou": found.miou,
-            "frequency_weighted_iou": found.frequency_weighted_iou,
-            "mean_dice": found.mean_dice,
-        }
+        values = {name: getattr(found, name) for name in OF_PIXELS}
         values |= {f"iou/{n}": v for n, v in zip(self.class_names or (), found.iou, strict=False)}
         return {name: torch.tensor(value) for name, value in values.items()}

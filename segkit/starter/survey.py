@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from segkit.data.card import Split
-from segkit.data.images import guess_white, read_image
+from segkit.data.images import guess_white, has_alpha, read_image
 from segkit.data.label_proposal import Labels, Proposal, count_labels, propose_classes
-from segkit.data.pairs import Listing, list_split
+from segkit.data.pairs import Listing, Pair, list_split
 from segkit.data.parallel import parallel_map
 from segkit.data.raster import LOSSLESS_SUFFIXES, raster_files, raster_size, read_raster
 from segkit.doctor.fingerprint import Fingerprint, fingerprint
@@ -110,7 +110,7 @@ def survey(images: Path, masks: Path) -> Survey:
     names = {name: listing.pairs.names for name, (_, listing) in found.items()}
     sequences = None
     if len(pairs) <= FINGERPRINTED:
-        sequences = _find_sequences(listings, channels, white)
+        sequences = _find_sequences(pairs, channels, white)
     listed = [name for name, (_, each) in found.items() if each.without_mask or each.without_image]
     if "train" not in names or "val" not in names:
         listed = ["train", "val", *(name for name in listed if name not in ("train", "all"))]
@@ -204,20 +204,17 @@ def _look_at(files: Sequence[Path]) -> tuple[int, float | None]:
         raster = read_raster(file)
         pixels = raster.pixels
         held = 3 if raster.palette is not None else pixels.shape[2] if pixels.ndim == 3 else 1
-        is_alpha = held in (2, 4) and file.suffix.lower() in (".png", ".webp", ".gif")
-        channels.append(held - is_alpha)
+        channels.append(held - has_alpha(held, file))
         if pixels.dtype != np.uint8:
             white = max(white or 0.0, guess_white(pixels))
     return max(set(channels), key=channels.count), white
 
 
-def _find_sequences(listings: Sequence[Listing], channels: int, white: float | None) -> str | None:
+def _find_sequences(pairs: Sequence[Pair], channels: int, white: float | None) -> str | None:
     """Return the pattern of a video's frames, where names and looks show some."""
-    names = [name for listing in listings for name in listing.pairs.names]
-    pairs = [pair for listing in listings for pair in listing.pairs]
 
     def look(index: int) -> Fingerprint:
         return fingerprint(read_image(pairs[index].image, channels, white))
 
     prints = list(parallel_map(look, len(pairs)))
-    return r"^(.*?)\d+$" if find_videos(names, prints) else None
+    return r"^(.*?)\d+$" if find_videos([pair.name for pair in pairs], prints) else None

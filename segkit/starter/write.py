@@ -93,7 +93,7 @@ def card_text(found: Survey, name: str, folder: Path) -> str:
         lines.append(
             "# pattern is what the names of a video share, and intervals draw frames in blocks."
         )
-        lines.append(f"sequences: {as_yaml([found.sequences])[1:-1]}")
+        lines.append(f"sequences: {as_text(found.sequences)}")
     return "\n".join(lines) + "\n"
 
 
