@@ -64,9 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
         **read_inference(arguments),
     )
     predictor, card, split = target.predictor, target.card, target.dataset.split
-    with join_processes(predictor.hardware.device) as processes:
+    with join_processes(predictor.backend.device) as processes:
         console = Console(highlight=False, soft_wrap=True, quiet=not processes.is_main)
-        console.print(f"{predictor.origin}, on {target.title}; {predictor.hardware}")
+        console.print(f"{predictor.origin}, on {target.title}; {predictor.backend}")
         silent = not (processes.is_main and console.is_terminal)
         with Progress(console=console, transient=True, disable=silent) as progress:
             task = progress.add_task(split, total=len(target.dataset))

@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         on_skip=lambda sentence: print(f"skipped {sentence}", file=sys.stderr),
         log=lambda line: console.print(line, markup=False),
     )
-    console.print(f"{predictor.origin}; {predictor.hardware}", markup=False)
+    console.print(f"{predictor.origin}; {predictor.backend}", markup=False)
     start = time.perf_counter()
     with bar:
         job.run(sources)

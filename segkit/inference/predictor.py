@@ -21,14 +21,14 @@ from segkit.checkpoint import (
 from segkit.data.card import Card
 from segkit.errors import UserError
 from segkit.features import Size
-from segkit.hardware import DeviceName, Hardware, choose_hardware, hardware_of
+from segkit.hardware import DeviceName, Hardware, choose_hardware
+from segkit.inference.backends.base import Backend
+from segkit.inference.backends.pytorch import TorchBackend
 from segkit.inference.prediction import Prediction, assemble, resized, to_prediction
 from segkit.inference.preprocess import Preprocess, as_tensor
 from segkit.inference.region import Region, grow, sample, scaled, source_of, whole
-from segkit.inference.tiles import Tiles, blend, exact_reach
+from segkit.inference.tiles import Tiles, blend
 from segkit.labels import Classes, Color
-from segkit.model import eval_mode, logits_of
-from segkit.normalize import make_normalize
 from segkit.receptive_field import Reach
 
 
@@ -36,12 +36,8 @@ class Predictor:
     """Predicts images of any size.
 
     Args:
-        model: from images `(N, C, H, W)` to logits, or a mapping that holds them under `out`; on
-            the hardware's device. An attribute `stride` says which multiples tiles begin at;
-            without one, that is every pixel, and it cannot be cut exactly. Its train or eval mode
-            is restored after each image.
-        hardware: where and how precisely to compute; None: where the model's parameters are, in
-            fp32.
+        model: a module, or an exported model as a `Backend`.
+        hardware: of a module, as its mean and std: see `TorchBackend`.
         mean: per channel, of images scaled to 0 ... 1; None: images come normalised, as float32.
         std: the same.
         class_names: for what is written; None: those of the card.
@@ -62,7 +58,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Backend,
         *,
         hardware: Hardware | None = None,
         mean: Sequence[float] | None = None,
@@ -78,9 +74,9 @@ class Predictor:
     ) -> None:
         if not scales or not all(0.1 <= scale <= 10 for scale in scales):
             raise UserError(f"scales must be one or more numbers from 0.1 to 10, not {scales}")
-        hardware = hardware or hardware_of(model)
-        self.model, self.hardware = model, hardware
-        self.normalize = make_normalize(mean, std, hardware.device)
+        if isinstance(model, nn.Module):
+            model = TorchBackend(model, hardware, mean, std)
+        self.backend: Backend = model
         self.tiles = tiles
         self.views = [(s, mirrored) for s in scales for mirrored in ((False, True)[: 1 + flip])]
         self.averages = self.views != [(1.0, False)]
@@ -91,11 +87,10 @@ class Predictor:
         if class_names is not None:
             self.classes = Classes.named(class_names, colors)
         self.origin = origin
-        stride = getattr(model, "stride", 1)
-        self.stride: int = stride if isinstance(stride, int) else 1  # a bare convolution has a pair
+        self.stride = self.backend.stride
         self.reach = Reach(0, 0, 1)
         if tiles and tiles.mode == "exact":
-            self.reach = exact_reach(model, self.preprocess.channels)
+            self.reach = self.backend.reach(self.preprocess.channels)
 
     @classmethod
     def load(cls, path: str | Path, device: DeviceName = "auto", **options: Any) -> Predictor:
@@ -168,31 +163,25 @@ class Predictor:
         """Predict an image that is preprocessed already, as a data set returns it.
 
         Args:
-            pixels: `(C, H, W)`, uint8, or float32 from 0 to 1; normalised if the predictor has no
-                `normalize`.
+            pixels: `(C, H, W)`, uint8, or float32 from 0 to 1; normalised if the predictor was
+                given no mean and std.
             confidence: as for a call.
             probabilities: as for a call.
             logits: also return those; for a predictor without tiles and views alone.
         """
         if logits and (self.averages or self.tiles):
             raise UserError("tiles and averaged views have no logits; leave them out of this one")
-        if self.normalize is None and not pixels.is_floating_point():
-            raise UserError(
-                f"an image is {pixels.dtype}, but this predictor takes normalised floats; pass "
-                "mean and std"
-            )
         size = _size(pixels)
-        with eval_mode(self.model):
-            if self.tiles is None or self.tiles.fits(size, self.stride):
-                scores = self._scores(pixels, whole(size))
-                found = to_prediction(scores, self.averages, confidence, probabilities)
-                return found._replace(logits=scores) if logits else found
-            blended = self.averages or self.tiles.mode == "blend"
-            parts = (
-                (region, to_prediction(scores, blended, confidence, probabilities))
-                for region, scores in self._parts(pixels, self.tiles)
-            )
-            return assemble(size, parts)
+        if self.tiles is None or self.tiles.fits(size, self.stride):
+            scores = self._scores(pixels, whole(size))
+            found = to_prediction(scores, self.averages, confidence, probabilities)
+            return found._replace(logits=scores) if logits else found
+        blended = self.averages or self.tiles.mode == "blend"
+        parts = (
+            (region, to_prediction(scores, blended, confidence, probabilities))
+            for region, scores in self._parts(pixels, self.tiles)
+        )
+        return assemble(size, parts)
 
     def _parts(self, pixels: Tensor, tiles: Tiles) -> Iterator[tuple[Region, Tensor]]:
         """Predict an image part by part; the parts cover it once."""
@@ -212,7 +201,7 @@ class Predictor:
         if not self.averages:
             return self._logits(pixels, region, 1.0, mirrored=False)
         size = _size(pixels)
-        total = torch.zeros((), device=self.hardware.device)
+        total = torch.zeros((), device=self.backend.device)
         for scale, mirrored in self.views:
             view_size = scaled(size, scale)
             place = region.mirrored(size[1]) if mirrored else region
@@ -237,10 +226,7 @@ class Predictor:
             share = crop / 255 if crop.dtype == torch.uint8 else crop
             crop = sample(share, read, size, view_size, place)
         crop = crop.flip(-1) if mirrored else crop
-        batch = self.hardware.load(crop[None])
-        with self.hardware.autocast():
-            logits = logits_of(self.model(self.normalize(batch) if self.normalize else batch))[0]
-        return logits[region.within(seen).cells]
+        return self.backend.logits(crop[None])[0][region.within(seen).cells]
 
 
 def _size(pixels: Tensor) -> Size:

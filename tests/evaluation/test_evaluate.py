@@ -117,7 +117,7 @@ def test_a_predictor_says_what_it_knows(model):
     predictor = segkit.Predictor(model, class_names=["a", "b", "c"])
     assert predictor.classes.names == ("a", "b", "c")
     assert len(set(predictor.classes.colors)) == 3
-    assert predictor.hardware.precision == "fp32"
+    assert predictor.backend.hardware.precision == "fp32"
     mask = predictor(np.zeros((5, 7, 3), np.float32)).mask
     assert tuple(mask.shape) == (5, 7)
     with pytest.raises(UserError, match="no attribute 'stride'"):

@@ -532,7 +532,7 @@ def test_legend_conventions_config_and_origin(three):
     facts = dict(
         zip((e.text for e in page.all("dt")), (e.text for e in page.all("dd")), strict=True)
     )
-    assert facts["device"] == str(three.target.predictor.hardware)
+    assert facts["device"] == str(three.target.predictor.backend)
     assert facts["source"] == three.card.source
     assert f"torch {torch.__version__.split('+')[0]}" in facts["packages"]
 

@@ -215,7 +215,7 @@ def scripted(monkeypatch, scores):
     found, judged, original = iter(scores), [], trainer.evaluate_images
 
     def evaluate(predictor, *arguments, **options):
-        judged.append({k: v.clone() for k, v in predictor.model.state_dict().items()})
+        judged.append({k: v.clone() for k, v in predictor.backend.model.state_dict().items()})
         result = original(predictor, *arguments, **options)
         scores = replace(result.scores, miou=next(found))
         return SimpleNamespace(scores=scores, loss=result.loss)

@@ -130,7 +130,7 @@ def facts(evaluation: Evaluation, target: EvaluationTarget) -> dict[str, str]:
         "licence": card.licence,
         "images predicted": f"in tiles of {cut.size} px, {cut.mode}" if cut else "whole",
         "averaged over": "; ".join(views) if predictor.averages else "",
-        "device": str(predictor.hardware),
+        "device": str(predictor.backend),
         "evaluation took": f"{seconds:.1f} s ({speed(images / seconds)})",
         "written": datetime.now().astimezone().isoformat(" ", "minutes"),
         "python": platform.python_version(),
