@@ -21,7 +21,16 @@ ORDER = (
     *("features", "blocks", "upsample", "losses", "optim", "decoders", "encoders"),
     *("dry_run", "receptive_field", "config", "model", "summary", "streets", "data"),
     *("tables", "checkpoint", "drawing", "inference", "evaluation", "metrics", "doctor", "starter"),
-    *("experiment", "training", "benchmark", "comparison", "testing", "commands", "__main__"),
+    *(
+        "export",
+        "experiment",
+        "training",
+        "benchmark",
+        "comparison",
+        "testing",
+        "commands",
+        "__main__",
+    ),
 )
 # files of more than 250 lines, and why
 LONG = {

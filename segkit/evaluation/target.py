@@ -72,19 +72,32 @@ def load_target(
     """
     file = find_checkpoint(checkpoint)
     content = load_checkpoint(file)
-    config = restore_config(content, file)
     predictor = Predictor.restore(content, file, device, **inference)
+    dataset = load_split(content, file, split, card=card, data_root=data_root)
+    return EvaluationTarget(predictor, restore_config(content, file), dataset)
+
+
+def load_split(
+    content: dict[str, Any],
+    file: Path,
+    split: str | None = None,
+    *,
+    card: Path | None = None,
+    data_root: str | None = None,
+) -> SegmentationDataset:
+    """Find the images that a checkpoint is evaluated on, see `load_target`."""
+    config = restore_config(content, file)
     used = trained = restore_card(content, file)
     if card:
         used = load_card(card)
-        check_same_classes(used, trained, f"{card}", predictor.origin)
+        check_same_classes(used, trained, f"{card}", f"{file}, epoch {content['epoch']}")
     if data_root:
         used = used.model_copy(update={"root": str(Path(data_root).resolve())})
     reader = SampleReader(
         used, split or config.data.val_split, config.model.in_channels, config.data.cache
     )
     mean = restore_statistics(content, config).mean
-    return EvaluationTarget(predictor, config, build_dataset(config, reader, False, mean))
+    return build_dataset(config, reader, False, mean)
 
 
 def evaluate_target(

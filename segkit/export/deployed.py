@@ -1,0 +1,95 @@
+"""The network as it is deployed: bytes in, classes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from segkit.errors import UserError
+from segkit.model import SegmentationModel
+from segkit.normalize import Normalize
+
+Output = Literal["mask", "logits", "probabilities"]
+EXAMPLE = (2, 97, 131)  # N, H and W: of no special size, so that no size is taken for a constant
+
+
+class DeployedModel(nn.Module):
+    """A network with all that surrounds it inside: normalisation, padding, cropping and argmax.
+
+    Args:
+        model: in eval mode.
+        normalize: of its images.
+        outputs: to return, in this order.
+
+    Shape: `(N, H, W, C)` of any size, uint8 (float32 from 0 to 1 where the data set has more than 8
+        bits), to `mask` uint8 `(N, H, W)`, `logits` and `probabilities` float32
+        `(N, num_classes, H, W)`.
+    """
+
+    def __init__(
+        self, model: SegmentationModel, normalize: Normalize, outputs: Sequence[Output]
+    ) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.stride = model.encoder, model.decoder, model.stride
+        self.normalize = normalize
+        self.outputs = tuple(outputs)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Predict a batch of images."""
+        found: dict[str, Tensor] = {"logits": self.logits(image)}
+        if "mask" in self.outputs:
+            found["mask"] = found["logits"].argmax(1).to(torch.uint8)
+        if "probabilities" in self.outputs:
+            found["probabilities"] = found["logits"].softmax(1)
+        return tuple(found[name] for name in self.outputs)
+
+    def logits(self, image: Tensor) -> Tensor:
+        """Return the logits, as `SegmentationModel` does."""
+        x = self.normalize(image.permute(0, 3, 1, 2))
+        height, width = x.shape[-2:]
+        bottom, right = (-side % self.stride for side in (height, width))
+        x = F.pad(x, (0, right, 0, bottom))
+        x = x.to(next(self.encoder.parameters()).dtype)  # half precision, if that is asked for
+        logits = self.decoder(*self.encoder(x)).float()
+        # a slice: OpenVINO miscomputes the negative padding that SegmentationModel crops by
+        return logits[:, :, :height, :width]
+
+
+def to_program(model: DeployedModel, channels: int) -> ExportedProgram:
+    """Capture the graph for any batch, height and width, from 1 on.
+
+    Raises:
+        UserError: an operation that torch.export does not support, or a torch that is too old.
+    """
+    import torch.fx.experimental._config as symbolic
+
+    if not hasattr(symbolic, "backed_size_oblivious"):
+        raise UserError("export needs torch 2.7 or newer; pip install -U torch")
+    free = ({axis: Dim.DYNAMIC for axis in range(3)},)
+    try:
+        # otherwise a map of one pixel, or a size that needs no padding, would be a case of its own
+        with symbolic.patch(backed_size_oblivious=True), torch.no_grad():
+            return torch.export.export(
+                model,
+                (example_image(model, channels),),
+                dynamic_shapes=free,
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
+    except Exception as error:  # of many types
+        raise UserError(f"torch.export cannot capture this network: {first_line(error)}") from error
+
+
+def example_image(model: DeployedModel, channels: int) -> Tensor:
+    """Return a batch of images to trace by."""
+    device = next(model.parameters()).device
+    return torch.zeros((*EXAMPLE, channels), dtype=torch.uint8, device=device)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a message that may go on for pages."""
+    return cast(str, (str(error) or type(error).__name__).strip().partition("\n")[0])

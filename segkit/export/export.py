@@ -1,0 +1,213 @@
+"""From a checkpoint to files that agree with it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from segkit.checkpoint import (
+    find_checkpoint,
+    load_checkpoint,
+    restore_card,
+    restore_config,
+    restore_model,
+    restore_statistics,
+)
+from segkit.data.dataset import Sample, SegmentationDataset
+from segkit.errors import UserError, unknown_name
+from segkit.evaluation.target import load_split
+from segkit.export.deployed import DeployedModel, Output
+from segkit.export.formats import Format, Precision
+from segkit.export.gate import BOUNDS, Bounds, Parity, find_failures, measure_parity, megabytes
+from segkit.export.metadata import describe
+from segkit.export.onnx_format import OnnxFormat
+from segkit.export.openvino_format import OpenVinoFormat
+from segkit.export.tensorrt_format import TensorRtFormat
+from segkit.export.torch_formats import CompiledFormat, ProgramFormat, ScriptFormat
+from segkit.hardware import Hardware
+from segkit.inference.backends.pytorch import TorchBackend
+from segkit.model import SegmentationModel
+from segkit.normalize import Normalize
+
+FORMATS: dict[str, Format] = {
+    "onnx": OnnxFormat(),
+    "openvino": OpenVinoFormat(),
+    "torch": ProgramFormat(),
+    "aotinductor": CompiledFormat(),
+    "torchscript": ScriptFormat(),
+    "tensorrt": TensorRtFormat(),
+}
+CPU = Hardware(torch.device("cpu"), "fp32", "to compare with")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to export, and how far it may be from the checkpoint.
+
+    Args:
+        formats: names of `FORMATS`.
+        precisions: of each format.
+        outputs: of the files, in this order.
+        images: number of images to compare on, spread evenly over the split; None: all.
+        calibration: number of training images that int8 is calibrated on.
+        seed: of their choice.
+        bounds: to use instead of those of the precision, by the name of the field.
+        force: keep a file that does not agree, and say so in its metadata.
+    """
+
+    formats: Sequence[str]
+    precisions: Sequence[Precision] = ("fp32",)
+    outputs: Sequence[Output] = ("mask",)
+    images: int | None = None
+    calibration: int = 300
+    seed: int = 0
+    bounds: dict[str, float] | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file, or what would have been one.
+
+    Args:
+        path: of the file; not there if the gate refused it.
+        parity: what was measured.
+        kept: names of the layers that int8 leaves in higher precision.
+        is_there: whether the file was left behind.
+    """
+
+    format: str
+    path: Path
+    parity: Parity
+    kept: tuple[str, ...]
+    is_there: bool
+
+
+class Exporter:
+    """Exports a checkpoint, one file at a time.
+
+    Args:
+        checkpoint: a run folder, or a file.
+        out: folder of the files, which is there.
+        request: what to export.
+        split: to compare on; None: the validation split.
+        data_root: where the data lies now.
+        log: called with a line on what is done next.
+        on_image: called after each image that is compared.
+
+    Raises:
+        UserError: an unknown format, a precision that it lacks, a missing package, or no data.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        out: Path,
+        request: Request,
+        *,
+        split: str | None = None,
+        data_root: str | None = None,
+        log: Callable[[str], None] = lambda line: None,
+        on_image: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.out, self.request, self.log, self.on_image = out, request, log, on_image
+        self.tasks = list(_tasks(request))
+        file = find_checkpoint(checkpoint)
+        content = load_checkpoint(file)
+        config, self.card = restore_config(content, file), restore_card(content, file)
+        self.channels = config.model.in_channels
+        statistics = restore_statistics(content, config)
+        self.model: SegmentationModel = restore_model(content, file).eval()
+        self.normalize = Normalize(statistics.mean, statistics.std)
+        self.reference = TorchBackend(self.model, CPU, statistics.mean, statistics.std)
+        self.metadata = describe(content, file, self.model, request.outputs)
+        self.dataset = load_split(content, file, split, data_root=data_root)
+        self.calibration: SegmentationDataset | None = None
+        if "int8" in request.precisions:
+            train_split = config.data.train_split
+            self.calibration = load_split(content, file, train_split, data_root=data_root)
+
+    def run(self) -> Iterator[Exported]:
+        """Export and judge, and yield each file once it is there or refused."""
+        for name, precision in self.tasks:
+            self.log(f"exporting {name}, {precision}")
+            with _workshop(self.out) as folder:
+                yield self._export(name, precision, folder)
+
+    def samples(self) -> list[int]:
+        """List the indices of the images to compare on, spread evenly over the split."""
+        there = len(self.dataset)
+        asked = min(self.request.images or there, there)
+        return [index * there // asked for index in range(asked)]
+
+    def _export(self, name: str, precision: Precision, folder: Path) -> Exported:
+        form = FORMATS[name]
+        suffix = "" if precision == "fp32" else f"_{precision}"
+        draft = folder / f"model{suffix}{form.suffix}"
+        metadata = {**self.metadata, "format": name, "precision": precision}
+        built = form.build(self._deployed(precision), self.channels, precision)
+        form.save(built, draft, json.dumps(metadata))
+        bounds = replace(BOUNDS[precision], **(self.request.bounds or {}))
+        parity = self._judge(form, draft, bounds)
+        is_kept = not parity.failures or self.request.force
+        target = self.out / draft.name
+        if is_kept:
+            metadata["gate"] = parity.as_dict()
+            form.save(built, draft, json.dumps(metadata))
+            form.move(draft, target)
+        return Exported(name, target, parity, (), is_kept)
+
+    def _deployed(self, precision: Precision) -> DeployedModel:
+        """Return a copy of the model in a precision."""
+        model = copy.deepcopy(self.model)
+        if precision == "half":
+            model.bfloat16()
+        return DeployedModel(model, self.normalize, self.request.outputs).eval()
+
+    def _judge(self, form: Format, path: Path, bounds: Bounds) -> Parity:
+        """Measure a file against the checkpoint."""
+        samples: Iterator[Sample] = (self.dataset[index] for index in self.samples())
+        names = self.card.class_names
+        parity = measure_parity(self.reference, form.open(path), samples, names, self.on_image)
+        parity = replace(parity, megabytes=megabytes(form, path))
+        return replace(parity, failures=find_failures(parity, bounds))
+
+
+def _tasks(request: Request) -> Iterator[tuple[str, Precision]]:
+    """Yield formats and precisions; refuse what cannot be had before any work is done."""
+    for name in request.formats:
+        if name not in FORMATS:
+            raise unknown_name("format", name, FORMATS)
+        form = FORMATS[name]
+        for precision in request.precisions:
+            if precision not in form.precisions:
+                raise UserError(
+                    f"--to {name} has no precision {precision}; it has {', '.join(form.precisions)}"
+                )
+            form.check()
+            yield name, precision
+
+
+@contextmanager
+def _workshop(out: Path) -> Iterator[Path]:
+    """Make a hidden folder beside the files to come, and remove it whatever happens."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=".segkit-tmp-", dir=out))
+    except OSError as error:
+        raise UserError(f"cannot write into {out}: {error.strerror or error}") from error
+    try:
+        yield folder
+    except OSError as error:  # a full disk
+        raise UserError(f"cannot write into {out}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,96 @@
+"""ONNX files, judged by ONNX Runtime."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segkit.errors import UserError
+from segkit.export.deployed import DeployedModel, Output, first_line, to_program
+from segkit.export.formats import Format, Precision
+from segkit.inference.backends.exported import KEY
+from segkit.inference.backends.onnxruntime import OnnxRuntimeModel
+
+LARGEST = 2**31  # bytes that one file can hold
+
+
+class OnnxFormat(Format):
+    """ONNX by torch's exporter."""
+
+    suffix = ".onnx"
+    precisions = ("fp32", "int8")
+
+    def check(self) -> None:
+        """Ask for the packages, see `Format`."""
+        try:
+            import onnx  # noqa: F401
+            import onnxruntime  # noqa: F401
+            import onnxscript  # noqa: F401
+        except ImportError as error:
+            raise UserError(
+                f"--to onnx needs {error.name}, which is not installed; pip install 'segkit[onnx]'"
+            ) from error
+
+    def build(self, model: DeployedModel, channels: int, precision: Precision) -> Any:
+        """Return an `onnx.ModelProto`, see `Format`."""
+        return to_onnx(model, channels)
+
+    def save(self, built: Any, path: Path, metadata: str) -> None:
+        """Write the file, see `Format`."""
+        del built.metadata_props[:]
+        built.metadata_props.add(key=KEY, value=metadata)
+        path.write_bytes(built.SerializeToString())
+
+    def open(self, path: Path) -> OnnxRuntimeModel:
+        """Load it on ONNX Runtime's CPU, see `Format`."""
+        return OnnxRuntimeModel(path, "cpu")
+
+
+def to_onnx(model: DeployedModel, channels: int) -> Any:
+    """Convert a model; its logits have that name inside of the graph, whatever it returns.
+
+    Raises:
+        UserError: an operation that torch's exporter lacks, or a model beyond 2 GB.
+    """
+    asked = model.outputs
+    model.outputs = (*asked, *(() if "logits" in asked else ("logits",)))
+    try:
+        program = to_program(model, channels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's, about torch
+            logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+            exported = torch.onnx.export(
+                program,
+                dynamo=True,
+                input_names=["image"],
+                output_names=list(model.outputs),
+                verbose=False,
+            )
+        assert exported is not None
+        graph = exported.model_proto
+    except UserError:
+        raise
+    except Exception as error:  # of many types
+        raise UserError(f"torch.onnx cannot convert this network: {first_line(error)}") from error
+    finally:
+        model.outputs = asked
+    if graph.ByteSize() >= LARGEST:
+        raise UserError("the model has more than the 2 GB that an ONNX file holds")
+    _tidy(graph, asked)
+    return graph
+
+
+def _tidy(graph: Any, outputs: tuple[Output, ...]) -> None:
+    """Hide the outputs that nobody asked for, and remove the exporter's notes with their paths."""
+    for value in list(graph.graph.output):
+        if value.name not in outputs:
+            graph.graph.output.remove(value)
+    for part in (*graph.graph.node, *graph.graph.input, *graph.graph.output):
+        del part.metadata_props[:]
+    for part in (*graph.graph.value_info, *graph.graph.initializer):
+        del part.metadata_props[:]
+    graph.doc_string = graph.graph.doc_string = ""

@@ -1,0 +1,53 @@
+"""OpenVINO's IR files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segkit.errors import UserError
+from segkit.export.deployed import DeployedModel, first_line
+from segkit.export.formats import Format, Precision
+from segkit.export.onnx_format import OnnxFormat, to_onnx
+from segkit.inference.backends.exported import KEY
+from segkit.inference.backends.openvino import OpenVinoModel, import_openvino
+
+
+class OpenVinoFormat(Format):
+    """OpenVINO, by way of ONNX."""
+
+    suffix = ".xml"
+    precisions = ("fp32", "half", "int8")
+
+    def check(self) -> None:
+        """Ask for the packages, see `Format`."""
+        import_openvino()
+        OnnxFormat().check()
+
+    def build(self, model: DeployedModel, channels: int, precision: Precision) -> Any:
+        """Return an `openvino.Model`, see `Format`."""
+        if precision == "half" and not torch.cpu._is_avx512_bf16_supported():
+            raise UserError(
+                "OpenVINO computes half precision as bf16, for which this CPU has no instructions; "
+                "use fp32 or int8"
+            )
+        graph = to_onnx(model, channels)
+        try:
+            return import_openvino().Core().read_model(graph.SerializeToString())
+        except RuntimeError as error:
+            raise UserError(f"OpenVINO cannot read this network: {first_line(error)}") from error
+
+    def save(self, built: Any, path: Path, metadata: str) -> None:
+        """Write both files, see `Format`; weights stay in the precision that they are in."""
+        built.set_rt_info(metadata, [KEY])
+        import_openvino().save_model(built, path, compress_to_fp16=False)
+
+    def open(self, path: Path) -> OpenVinoModel:
+        """Load it on the CPU, see `Format`."""
+        return OpenVinoModel(path, "cpu")
+
+    def files(self, path: Path) -> list[Path]:
+        """List the weights and the graph, see `Format`."""
+        return [path.with_suffix(".bin"), path]

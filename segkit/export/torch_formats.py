@@ -1,0 +1,164 @@
+"""PyTorch's own formats: exported programs, compiled ones, and TorchScript."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from segkit.errors import UserError
+from segkit.export.deployed import DeployedModel, example_image, first_line, to_program
+from segkit.export.formats import Format, Precision
+from segkit.inference.backends.exported import ExportedModel
+
+ENTRY = "segkit.json"  # the metadata, a file in the archive
+
+
+class TorchModel(ExportedModel):
+    """Functions of PyTorch that take a batch of images, by the name of their output."""
+
+    def __init__(self, path: Path, metadata: dict[str, Any], functions: dict[str, Any]) -> None:
+        super().__init__(path, metadata)
+        self.functions = functions
+        self.has_logits = "logits" in functions
+
+    @torch.no_grad()
+    def run(self, images: NDArray[Any], output: str) -> NDArray[Any]:
+        """Run the function, see `ExportedModel`."""
+        result: NDArray[Any] = self.functions[output](torch.from_numpy(images)).numpy()
+        return result
+
+    def __str__(self) -> str:
+        return f"torch {torch.__version__.partition('+')[0]}, {self.metadata['precision']}"
+
+
+class ProgramFormat(Format):
+    """`torch.export`: a graph that runs and compiles without the code it was made of."""
+
+    suffix = ".pt2"
+    precisions = ("fp32", "half")
+
+    def check(self) -> None:
+        """Nothing is needed but torch."""
+
+    def build(self, model: DeployedModel, channels: int, precision: Precision) -> Any:
+        """Return a `torch.export.ExportedProgram`, see `Format`."""
+        return to_program(model, channels)
+
+    def save(self, built: Any, path: Path, metadata: str) -> None:
+        """Write the archive, see `Format`."""
+        torch.export.save(built, path, extra_files={ENTRY: metadata})
+
+    def open(self, path: Path) -> TorchModel:
+        """Load it into this process, see `Format`."""
+        held = {ENTRY: ""}
+        program = torch.export.load(path, extra_files=held)
+        metadata, run = json.loads(held[ENTRY]), program.module()
+        functions = {name: _pick(run, place) for place, name in enumerate(metadata["outputs"])}
+        return TorchModel(path, metadata, {"logits": _inner_logits(program), **functions})
+
+
+class CompiledFormat(Format):
+    """AOTInductor: the graph compiled to machine code, which runs without Python as well."""
+
+    suffix = ".aot.pt2"
+    precisions = ("fp32", "half")
+
+    def check(self) -> None:
+        """Ask for a compiler, see `Format`."""
+        if not any(map(shutil.which, ("g++", "clang++", "cl"))):
+            raise UserError("--to aotinductor needs a C++ compiler such as g++; install one")
+
+    def build(self, model: DeployedModel, channels: int, precision: Precision) -> Any:
+        """Return a temporary folder with the compiled package, see `Format`."""
+        folder = tempfile.TemporaryDirectory()
+        program = to_program(model, channels)
+        try:
+            torch._inductor.aoti_compile_and_package(
+                program, package_path=str(Path(folder.name) / "model.pt2")
+            )
+        except Exception as error:  # of many types
+            raise UserError(f"AOTInductor cannot compile this: {first_line(error)}") from error
+        return folder
+
+    def save(self, built: Any, path: Path, metadata: str) -> None:
+        """Write the archive, see `Format`."""
+        shutil.copy(Path(built.name) / "model.pt2", path)
+        with zipfile.ZipFile(path, "a") as archive:
+            top = archive.namelist()[0].partition("/")[0]
+            archive.writestr(f"{top}/extra/{ENTRY}", metadata)
+
+    def open(self, path: Path) -> TorchModel:
+        """Load the compiled code, see `Format`; it has the outputs that were asked for alone."""
+        with zipfile.ZipFile(path) as archive:
+            [entry] = [name for name in archive.namelist() if name.endswith(f"/{ENTRY}")]
+            metadata = json.loads(archive.read(entry))
+        run = torch._inductor.aoti_load_package(str(path))
+        functions = {name: _pick(run, place) for place, name in enumerate(metadata["outputs"])}
+        return TorchModel(path, metadata, functions)
+
+
+class ScriptFormat(Format):
+    """TorchScript, for those who still need it: PyTorch itself calls it deprecated."""
+
+    suffix = ".torchscript"
+    precisions = ("fp32", "half")
+
+    def check(self) -> None:
+        """Nothing is needed but torch."""
+
+    def build(self, model: DeployedModel, channels: int, precision: Precision) -> Any:
+        """Return a `torch.jit.ScriptModule` by tracing, see `Format`."""
+        image = example_image(model, channels)
+        with _quiet(), torch.no_grad():
+            return torch.jit.trace_module(model, {"forward": image, "logits": image})
+
+    def save(self, built: Any, path: Path, metadata: str) -> None:
+        """Write the archive, see `Format`."""
+        with _quiet():
+            torch.jit.save(built, path, _extra_files={ENTRY: metadata})
+
+    def open(self, path: Path) -> TorchModel:
+        """Load it into this process, see `Format`; it has a method `logits` in any case."""
+        held = {ENTRY: ""}
+        with _quiet():
+            module = torch.jit.load(path, _extra_files=held)
+        metadata = json.loads(held[ENTRY])
+        functions = {name: _pick(module, place) for place, name in enumerate(metadata["outputs"])}
+        return TorchModel(path, metadata, {**functions, "logits": module.logits})
+
+
+def _pick(function: Callable[[Tensor], Sequence[Tensor]], place: int) -> Callable[[Tensor], Tensor]:
+    """Return a function that returns one of another's results."""
+    return lambda images: function(images)[place]
+
+
+def _inner_logits(program: ExportedProgram) -> Callable[[Tensor], Tensor]:
+    """Return a function that runs a program as far as the logits, which argmax or softmax reads."""
+    module: Any = program.module()
+    graph = module.graph
+    [output] = [node for node in graph.nodes if node.op == "output"]
+    [reader, *_] = [n for n in graph.nodes if n.name.startswith(("argmax", "softmax"))]
+    output.args = ((reader.args[0],),)
+    graph.eliminate_dead_code()
+    module.recompile()
+    return lambda images: module(images)[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what torch says of TorchScript: that it is old, and that sizes are compared."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

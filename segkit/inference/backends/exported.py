@@ -1,0 +1,73 @@
+"""An exported file, which holds besides the network all that prediction needs to know."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segkit.errors import UserError
+from segkit.receptive_field import Reach
+
+KEY = "segkit"  # of the metadata in a file
+NEEDED = ("config", "card", "stride", "reach", "input", "precision")
+
+
+class ExportedModel(ABC):
+    """A file on its runtime; a `Backend`.
+
+    Args:
+        path: of the file.
+        metadata: that it holds, see `segkit.export.metadata`.
+    """
+
+    device = torch.device("cpu")  # of the logits, wherever the runtime computes them
+    has_logits = True  # whether `run` returns them, also where nobody asked for them
+
+    def __init__(self, path: Path, metadata: dict[str, Any]) -> None:
+        self.path, self.metadata = path, metadata
+        self.stride: int = metadata["stride"]
+        self.takes_bytes = metadata["input"]["dtype"] == "uint8"
+
+    @abstractmethod
+    def run(self, images: NDArray[Any], output: str) -> NDArray[Any]:
+        """Return an output by its name; `mask` and `logits` are always there.
+
+        Shape: `(N, H, W, C)` as the file takes them, or float32 from 0 to 255 where that is bytes.
+        """
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Return the logits of a batch `(N, C, H, W)`, see `Backend`."""
+        images = pixels.permute(0, 2, 3, 1).contiguous()
+        if self.takes_bytes and images.is_floating_point():  # a view that has been resized
+            images = 255 * images
+        return torch.from_numpy(self.run(images.numpy(), "logits"))
+
+    def reach(self, channels: int | None) -> Reach:
+        """Return the reach that was measured when the model was exported, see `Backend`."""
+        reach = self.metadata["reach"]
+        if isinstance(reach, str):  # why there is none
+            raise UserError(reach)
+        return Reach(*reach)
+
+
+def parse_metadata(text: str | None, path: Path) -> dict[str, Any]:
+    """Read the metadata of a file.
+
+    Raises:
+        UserError: there is none, or something else.
+    """
+    if not text:
+        raise UserError(f"{path} was not written by segkit export: it has no metadata of it")
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path}: its metadata is damaged; export the model again") from error
+    if not isinstance(content, dict) or not set(NEEDED) <= content.keys():
+        raise UserError(f"{path}: its metadata is incomplete; export the model again")
+    return content

@@ -1,0 +1,89 @@
+"""ONNX files, on ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from segkit.errors import UserError
+from segkit.inference.backends.exported import KEY, ExportedModel, parse_metadata
+
+PROVIDERS = {
+    "cpu": ["CPUExecutionProvider"],
+    "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
+}
+
+
+class OnnxRuntimeModel(ExportedModel):
+    """An ONNX file on ONNX Runtime."""
+
+    def __init__(self, path: Path, device: str = "auto") -> None:
+        onnx, self.runtime = _packages()
+        try:
+            self.graph = onnx.load(path)
+        except Exception as error:  # of many types, for the bytes of a damaged file
+            raise UserError(f"{path} is damaged or no ONNX file") from error
+        properties = {entry.key: entry.value for entry in self.graph.metadata_props}
+        super().__init__(path, parse_metadata(properties.get(KEY), path))
+        self.providers = _providers(device, self.runtime.get_available_providers())
+        self._sessions: dict[tuple[str, bool], Any] = {}
+
+    def run(self, images: NDArray[Any], output: str) -> NDArray[Any]:
+        """Run the graph, see `ExportedModel`."""
+        widened = self.takes_bytes and images.dtype != "uint8"
+        key = output, widened
+        if key not in self._sessions:
+            self._sessions[key] = self._open(output, widened)
+        result: NDArray[Any] = self._sessions[key].run([output], {"image": images})[0]
+        return result
+
+    def _open(self, output: str, widened: bool) -> Any:
+        """Open a session that returns an output, and takes bytes as floats if asked to."""
+        import onnx
+
+        graph = onnx.ModelProto()
+        graph.CopyFrom(self.graph)
+        if output not in {each.name for each in graph.graph.output}:
+            floats = onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None)
+            graph.graph.output.append(floats)
+        if widened:  # the graph begins by a cast to floats, so it computes the same
+            graph.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+            del graph.graph.value_info[:]  # which tells the types of what comes before the cast
+        options = self.runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3  # errors alone
+        return self.runtime.InferenceSession(
+            graph.SerializeToString(), options, providers=self.providers
+        )
+
+    def __str__(self) -> str:
+        where = self.providers[0].removesuffix("ExecutionProvider")
+        threads = torch.get_num_threads()
+        return (
+            f"ONNX Runtime {self.runtime.__version__} on {where} with {threads} "
+            f"thread{'s' * (threads != 1)}, {self.metadata['precision']}"
+        )
+
+
+def _packages() -> tuple[Any, Any]:
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError as error:
+        raise UserError("an ONNX file needs ONNX Runtime; pip install 'segkit[onnx]'") from error
+    return onnx, onnxruntime
+
+
+def _providers(device: str, available: list[str]) -> list[str]:
+    has_cuda = "CUDAExecutionProvider" in available
+    if device == "auto":
+        device = "cuda" if has_cuda else "cpu"
+    if device not in PROVIDERS or (device == "cuda" and not has_cuda):
+        raise UserError(
+            f"ONNX Runtime has no device '{device}' here; use --device cpu"
+            + (", or pip install onnxruntime-gpu" if device == "cuda" else "")
+        )
+    return PROVIDERS[device]
