@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
-import sys
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
-from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from segkit.benchmark.timing import count_gflop, peak_convolution, race, resident
 from segkit.config import parse_config
 from segkit.errors import UserError
 from segkit.experiment import Experiment
@@ -26,10 +21,6 @@ from segkit.labels import IGNORE_INDEX
 from segkit.registry import import_parts, imported
 from segkit.training.state import TrainingState
 from segkit.training.step import Step
-
-ROUNDS = 5  # each figure is the median of so many, taken in turns
-SECONDS = 3.0  # of a round
-PEAK = (8, 256, 64, 64)  # of the input of the convolution that stands for the peak
 
 
 class StepSpeed(NamedTuple):
@@ -56,12 +47,12 @@ def measure_step(experiment: Experiment, peer: str | None) -> tuple[list[StepSpe
     names = ["segkit"] + (["smp, as it comes", "smp, our precision and layout"] if peer else [])
     hardware = experiment.hardware
     steps = {name: _contestant(name, experiment) for name in names}
-    peak, peak_gflop = _peak_convolution(hardware)
+    peak, peak_gflop = peak_convolution(hardware)
     times = race({**steps, "": peak}, hardware)
     rate = peak_gflop / times.pop("")
     speeds = []
     for name, work in steps.items():
-        seconds, gflop = times[name], _gflop(work)
+        seconds, gflop = times[name], count_gflop(work)
         memory = _in_another_process(name, experiment)
         images = experiment.batch_size / seconds
         speeds.append(StepSpeed(name, seconds, images, gflop, gflop / seconds / rate, memory))
@@ -76,15 +67,6 @@ def measure_costs(experiments: Mapping[str, Experiment]) -> dict[str, tuple[floa
         name: (times[name], _in_another_process("segkit", each))
         for name, each in experiments.items()
     }
-
-
-def race(works: Mapping[str, Callable[[], object]], hardware: Hardware) -> dict[str, float]:
-    """Time calls in turns, so that what slows the machine meets all; returns medians in seconds."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(ROUNDS):
-        for name, work in works.items():
-            times[name].append(_seconds(work, hardware))
-    return {name: median(each) for name, each in times.items()}
 
 
 def _contestant(name: str, experiment: Experiment) -> Callable[[], object]:
@@ -133,39 +115,6 @@ def _peer(
     return step
 
 
-def _peak_convolution(hardware: Hardware) -> tuple[Callable[[], object], float]:
-    """Build a large 3x3 convolution in bf16, forward and backward, and count its GFLOP."""
-    layer = nn.Conv2d(PEAK[1], PEAK[1], 3, padding=1, bias=False).bfloat16()
-    hardware.to_device(layer)
-    x = hardware.load(torch.randn(PEAK)).bfloat16().requires_grad_()
-    gradient = torch.randn_like(x)
-
-    def work() -> None:
-        x.grad = layer.weight.grad = None
-        layer(x).backward(gradient)
-
-    return work, _gflop(work)
-
-
-def _gflop(work: Callable[[], object]) -> float:
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return float(counter.get_total_flops()) / 1e9
-
-
-def _seconds(work: Callable[[], object], hardware: Hardware) -> float:
-    """Time a call, as the mean over a few seconds."""
-    work()  # the first call may pay for others
-    hardware.synchronize()
-    calls, start = 0, time.perf_counter()
-    while True:
-        work()
-        hardware.synchronize()
-        calls += 1
-        if (spent := time.perf_counter() - start) > SECONDS:
-            return spent / calls
-
-
 def _in_another_process(name: str, experiment: Experiment) -> int:
     """Measure the memory of three steps where nothing has been allocated before."""
     if experiment.config is None:
@@ -177,7 +126,7 @@ def _in_another_process(name: str, experiment: Experiment) -> int:
 
 
 def _memory(name: str, config: dict[str, Any], imports: tuple[str, ...], hardware: Hardware) -> int:
-    before = _resident()
+    before = resident()
     import_parts(imports)
     parsed = parse_config(config, "the experiment")
     step = _contestant(name, Experiment.from_config(parsed, hardware, load_weights=False))
@@ -185,16 +134,4 @@ def _memory(name: str, config: dict[str, Any], imports: tuple[str, ...], hardwar
         step()
     if hardware.device.type == "cuda":
         return torch.cuda.max_memory_allocated()
-    return _resident() - before
-
-
-def _resident() -> int:
-    """Return the most bytes this process ever held."""
-    try:  # Linux: getrusage's figure would be the parent's, where that is larger
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return 1024 * int(line.split()[1])
-    except OSError:
-        pass
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return resident() - before

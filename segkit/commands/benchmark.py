@@ -2,21 +2,27 @@
 
 segkit benchmark data unet_vgg16
 segkit benchmark train unet_vgg16 --peer smp
+segkit benchmark inference unet_vgg16 exported/model_int8.xml --size 360 480 --peer smp
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from segkit.commands.options import add_data_root, add_device, add_overrides
+from segkit.commands.options import add_data_root, add_device, add_overrides, positive
+from segkit.commands.summary import parse_size
 from segkit.config import load_config
+from segkit.errors import UserError
 
 if TYPE_CHECKING:
     from segkit.experiment import Experiment
+    from segkit.features import Size
 
 CONSOLE = Console(highlight=False, soft_wrap=True, emoji=False)
 
@@ -25,14 +31,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument(
         "what",
-        choices=["data", "train"],
-        help="data: reading, augmenting, loading; train: training steps",
+        choices=["data", "train", "inference"],
+        help="data: reading, augmenting, loading; train: training steps; inference: prediction",
     )
-    parser.add_argument("config", help="an experiment, e.g. unet_vgg16 or my.yaml")
+    parser.add_argument(
+        "config",
+        nargs="+",
+        help="an experiment, e.g. unet_vgg16 or my.yaml; with inference one or more of these, run "
+        "folders, checkpoints and exported files",
+    )
     parser.add_argument(
         "--peer",
         choices=["smp"],
-        help="with train: also segmentation_models.pytorch's Unet('vgg16') on the same batch",
+        help="with train and inference: also segmentation_models.pytorch's Unet('vgg16')",
+    )
+    parser.add_argument(
+        "--size", nargs=2, metavar=("H", "W"), help="of images, with inference (default: 224 224)"
+    )
+    parser.add_argument(
+        "--batch", type=positive, default=1, help="images at once, with inference (default: 1)"
     )
     add_overrides(parser, "override settings, e.g. --set data.workers=1")
     add_data_root(parser)
@@ -44,7 +61,15 @@ def run(arguments: argparse.Namespace) -> int:
     from segkit.experiment import Experiment
     from segkit.hardware import choose_hardware
 
-    config = load_config(arguments.config, arguments.set, arguments.data_root)
+    if arguments.what == "inference":
+        if arguments.set:
+            raise UserError("--set changes one experiment; write another file to compare with")
+        size = parse_size(arguments.size) or (224, 224)
+        show_inference(arguments.config, size, arguments.batch, bool(arguments.peer))
+        return 0
+    if len(arguments.config) > 1:
+        raise UserError(f"benchmark {arguments.what} takes one experiment at a time")
+    config = load_config(arguments.config[0], arguments.set, arguments.data_root)
     hardware = choose_hardware(arguments.device, config.precision)
     experiment = Experiment.from_config(config, hardware, load_weights=False)
     if arguments.what == "data":
@@ -104,6 +129,32 @@ def show_train(experiment: Experiment, peer: str | None) -> None:
         )
     CONSOLE.print(table)
     CONSOLE.print(f"peak: {peak:.0f} GFLOP/s, a 3x3 convolution in bf16, forward and backward")
+
+
+def show_inference(sources: Sequence[str], size: Size, batch: int, peer: bool) -> None:
+    """Print how fast networks and exported files predict."""
+    from segkit.benchmark.inference_speed import find_contestants, measure_inference
+
+    speeds, peak = measure_inference(list(find_contestants(sources, peer)), size, batch)
+    table = Table(
+        title=f"{batch} x {size[0]}x{size[1]}, {os.cpu_count()} CPUs, from bytes to classes"
+    )
+    table.add_column("model")
+    for column in ("ms an image", "images/s", "GFLOP", "of the peak", "memory MB", "ratio"):
+        table.add_column(column, justify="right")
+    for speed in speeds:
+        share = "" if speed.gflop is None else f"{speed.gflop / speed.seconds / peak:.0%}"
+        table.add_row(
+            speed.name,
+            f"{1000 * speed.seconds / batch:.1f}",
+            _rate(batch / speed.seconds),
+            "" if speed.gflop is None else f"{speed.gflop:.0f}",
+            share,
+            f"{speed.memory / 1e6:.0f}",
+            f"{speed.seconds / speeds[-1].seconds:.2f}",
+        )
+    CONSOLE.print(table)
+    CONSOLE.print(f"peak: {peak:.0f} GFLOP/s, a 3x3 convolution in bf16, forward alone")
 
 
 def _rate(rate: float) -> str:

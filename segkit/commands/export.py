@@ -92,16 +92,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_folder(arguments.out)
     console = Console(highlight=False, soft_wrap=True, emoji=False)
+    console.width = max(console.width, 110)  # narrower, the table would be hard to read
     given = {name: getattr(arguments, f"bound_{name}") for name in BOUNDS}
+    bounds = {name: value / BOUNDS[name][0] for name, value in given.items() if value is not None}
     request = Request(
         arguments.to,
         arguments.precision,
         arguments.output,
         arguments.images,
         arguments.calibrate,
-        bounds={
-            name: value / BOUNDS[name][0] for name, value in given.items() if value is not None
-        },
+        bounds=bounds,
         force=arguments.force,
     )
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -127,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _verdict(each: Exported) -> list[str]:
     """Say what became of a file."""
-    if each.kept:
+    if each.kept and each.is_there:
         layers = f"{len(each.kept)} layers are in higher precision: {', '.join(each.kept)}"
         return [*_fate(each), layers]
     return _fate(each)

@@ -1,12 +1,14 @@
 """Show what a model is made of and costs, without data, weights or running it.
 
 segkit summary unet_vgg16
+segkit summary exported/model.onnx
 segkit summary unet_vgg16 --size 512 1024 --set model.decoder.depth=1
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("config", help="an experiment, e.g. unet_vgg16 or my.yaml")
+    parser.add_argument(
+        "config", help="an experiment, e.g. unet_vgg16 or my.yaml; or an exported .onnx or .xml"
+    )
     parser.add_argument(
         "--size",
         nargs=2,
@@ -35,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table and the totals."""
+    if Path(arguments.config).suffix in (".onnx", ".xml"):
+        return _show_exported(Path(arguments.config), arguments.json)
     config = load_config(arguments.config, arguments.set)
     size = parse_size(arguments.size)
     check_output(arguments.json)
@@ -56,6 +62,19 @@ def run(arguments: argparse.Namespace) -> int:
     console.print(layer_table(summary, title), *totals(summary, model.stride), sep="\n")
     if arguments.json:
         write_file(arguments.json, summary_json(summary))
+    return 0
+
+
+def _show_exported(path: Path, json_file: Path | None) -> int:
+    """Print what an exported file says of itself."""
+    from segkit.export.metadata import as_lines
+    from segkit.inference.backends.files import open_exported
+
+    check_output(json_file)
+    metadata = open_exported(path, "cpu").metadata
+    print(*as_lines(metadata), sep="\n")
+    if json_file:
+        write_file(json_file, json.dumps(metadata, indent=2) + "\n")
     return 0
 
 

@@ -24,6 +24,7 @@ from segkit.data.statistics import compute_statistics
 from segkit.errors import UserError
 from segkit.experiment import Experiment
 from segkit.hardware import DeviceName, choose_hardware
+from segkit.inference.backends.files import is_exported, load_content
 from segkit.shipped import find
 from segkit.training.listeners.run_folder import RunFolder, holds_run
 from segkit.training.progress import Progress, changes
@@ -102,9 +103,12 @@ def gather(
 def _add_run(item: Path, found: list[Contestant], data_root: str | None) -> None:
     """Add a run to the contestant that it differs from by its seed alone, or as a new one."""
     file = find_checkpoint(item)
-    content = load_checkpoint(file)
+    content = load_content(file)
     config, card = restore_config(content, file), restore_card(content, file)
     settings = restore_settings(content, file)
+    if is_exported(file):
+        export = content["export"]
+        settings["export"] = {key: export[key] for key in ("format", "precision")}
     for contestant in found:
         same = {**settings, "seed": contestant.settings["seed"]}
         if contestant.checkpoints and not changes(contestant.settings, same):

@@ -9,7 +9,6 @@ from typing import Any
 
 from segkit.checkpoint import (
     find_checkpoint,
-    load_checkpoint,
     restore_card,
     restore_config,
     restore_statistics,
@@ -24,6 +23,7 @@ from segkit.errors import UserError
 from segkit.evaluation.images import Evaluation, evaluate_images
 from segkit.hardware import DeviceName
 from segkit.inference import Predictor
+from segkit.inference.backends.files import load_content
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def load_target(
     """Load a checkpoint and find its data.
 
     Args:
-        checkpoint: a file, or a run folder for its best one.
+        checkpoint: a file, also an exported one, or a run folder for its best one.
         split: of the data set; None: the validation split of the training.
         device: auto takes CUDA where there is one.
         card: of another data set with the same classes.
@@ -71,7 +71,7 @@ def load_target(
         inference: options of `Predictor`.
     """
     file = find_checkpoint(checkpoint)
-    content = load_checkpoint(file)
+    content = load_content(file)
     predictor = Predictor.restore(content, file, device, **inference)
     dataset = load_split(content, file, split, card=card, data_root=data_root)
     return EvaluationTarget(predictor, restore_config(content, file), dataset)

@@ -1,1 +1,1 @@
-"""Trained models as files for other runtimes, left behind only if they agree with the checkpoint."""
+"""Trained models as files for other runtimes, kept only if they agree with the checkpoint."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -70,10 +70,11 @@ def to_program(model: DeployedModel, channels: int) -> ExportedProgram:
 
     if not hasattr(symbolic, "backed_size_oblivious"):
         raise UserError("export needs torch 2.7 or newer; pip install -U torch")
-    free = ({axis: Dim.DYNAMIC for axis in range(3)},)
+    free = (dict.fromkeys(range(3), Dim.DYNAMIC),)
     try:
         # otherwise a map of one pixel, or a size that needs no padding, would be a case of its own
-        with symbolic.patch(backed_size_oblivious=True), torch.no_grad():
+        patched = symbolic.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
+        with patched, torch.no_grad():
             return torch.export.export(
                 model,
                 (example_image(model, channels),),
@@ -92,4 +93,4 @@ def example_image(model: DeployedModel, channels: int) -> Tensor:
 
 def first_line(error: Exception) -> str:
     """Return the first line of a message that may go on for pages."""
-    return cast(str, (str(error) or type(error).__name__).strip().partition("\n")[0])
+    return (str(error) or type(error).__name__).strip().partition("\n")[0]

@@ -29,6 +29,7 @@ from segkit.evaluation.target import load_split
 from segkit.export.deployed import DeployedModel, Output
 from segkit.export.formats import Format, Precision
 from segkit.export.gate import BOUNDS, Bounds, Parity, find_failures, measure_parity, megabytes
+from segkit.export.int8 import Images, rank_layers
 from segkit.export.metadata import describe
 from segkit.export.onnx_format import OnnxFormat
 from segkit.export.openvino_format import OpenVinoFormat
@@ -132,10 +133,12 @@ class Exporter:
         self.reference = TorchBackend(self.model, CPU, statistics.mean, statistics.std)
         self.metadata = describe(content, file, self.model, request.outputs)
         self.dataset = load_split(content, file, split, data_root=data_root)
-        self.calibration: SegmentationDataset | None = None
+        self.calibration: Images = []
         if "int8" in request.precisions:
             train_split = config.data.train_split
-            self.calibration = load_split(content, file, train_split, data_root=data_root)
+            train_set = load_split(content, file, train_split, data_root=data_root)
+            self.calibration = calibration_images(train_set, request.calibration, request.seed)
+            log(f"int8 is calibrated on {len(self.calibration)} images of '{train_split}'")
 
     def run(self) -> Iterator[Exported]:
         """Export and judge, and yield each file once it is there or refused."""
@@ -154,18 +157,36 @@ class Exporter:
         form = FORMATS[name]
         suffix = "" if precision == "fp32" else f"_{precision}"
         draft = folder / f"model{suffix}{form.suffix}"
-        metadata = {**self.metadata, "format": name, "precision": precision}
+        export: dict[str, Any] = {"format": name, "precision": precision, "kept": []}
+        metadata = {**self.metadata, "export": export}
         built = form.build(self._deployed(precision), self.channels, precision)
-        form.save(built, draft, json.dumps(metadata))
         bounds = replace(BOUNDS[precision], **(self.request.bounds or {}))
-        parity = self._judge(form, draft, bounds)
-        is_kept = not parity.failures or self.request.force
+        ladder = self._kept_layers() if precision == "int8" else iter([()])
+        for kept in ladder:
+            export["kept"] = list(kept)
+            made = form.quantize(built, self.calibration, kept) if precision == "int8" else built
+            form.save(made, draft, json.dumps(metadata))
+            parity = self._judge(form, draft, bounds)
+            if not parity.failures:
+                break
+            self.log(f"{name}, {precision}: {'; '.join(parity.failures)}")
+        is_there = not parity.failures or self.request.force
         target = self.out / draft.name
-        if is_kept:
-            metadata["gate"] = parity.as_dict()
-            form.save(built, draft, json.dumps(metadata))
+        if is_there:
+            export["gate"] = parity.as_dict()
+            form.save(made, draft, json.dumps(metadata))
             form.move(draft, target)
-        return Exported(name, target, parity, (), is_kept)
+        return Exported(name, target, parity, tuple(kept), is_there)
+
+    def _kept_layers(self) -> Iterator[Sequence[str]]:
+        """Yield the layers to leave in higher precision: none, the most sensitive, 2, 4, ... ."""
+        yield ()
+        self.log("ranking the layers by what int8 does to them")
+        ranked = rank_layers(self._deployed("fp32"), self.calibration)
+        count = 1
+        while count < len(ranked):
+            yield ranked[:count]
+            count *= 2
 
     def _deployed(self, precision: Precision) -> DeployedModel:
         """Return a copy of the model in a precision."""
@@ -181,6 +202,13 @@ class Exporter:
         parity = measure_parity(self.reference, form.open(path), samples, names, self.on_image)
         parity = replace(parity, megabytes=megabytes(form, path))
         return replace(parity, failures=find_failures(parity, bounds))
+
+
+def calibration_images(dataset: SegmentationDataset, count: int, seed: int) -> Images:
+    """Draw images of a data set, `(1, H, W, C)` each, without replacement."""
+    drawn = np.random.default_rng(seed).permutation(len(dataset))[:count]
+    images = (dataset[int(index)].image for index in sorted(drawn))
+    return [image.permute(1, 2, 0)[None].contiguous().numpy() for image in images]
 
 
 def _tasks(request: Request) -> Iterator[tuple[str, Precision]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from segkit.errors import UserError
 from segkit.export.deployed import DeployedModel
+from segkit.export.int8 import Images
 from segkit.inference.backends.exported import ExportedModel
 
 Precision = Literal["fp32", "half", "int8"]
@@ -35,11 +37,21 @@ class Format(ABC):
 
     @abstractmethod
     def build(self, model: DeployedModel, channels: int, precision: Precision) -> Any:
-        """Convert a model whose weights are in their precision already; int8 follows as a step.
+        """Convert a model, whose weights are bf16 for `half`, else fp32; see `quantize` for int8.
 
         Raises:
             UserError: an operation that the format lacks.
         """
+
+    def quantize(self, built: Any, images: Images, kept: Sequence[str]) -> Any:
+        """Return what `build` returned in int8, for formats that have it.
+
+        Args:
+            built: in fp32.
+            images: to calibrate on.
+            kept: names of the convolutions to leave as they are.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def save(self, built: Any, path: Path, metadata: str) -> None:

@@ -68,7 +68,7 @@ class Parity:
     """
 
     runtime: str
-    precision: Precision
+    precision: str
     megabytes: float
     milliseconds: float
     torch_milliseconds: float
@@ -107,13 +107,14 @@ def measure_parity(
     furthest, largest, equal, pixels = 0.0, 0.0, 0, 0
     for image, target, name in samples:
         batch = image[None]
-        logits, seconds = _timed(lambda batch=batch: reference.logits(batch).cpu())
-        expected, argmax_seconds = _timed(lambda logits=logits: logits.argmax(1).to(torch.uint8))
-        times["torch"].append(seconds + argmax_seconds)
         images = batch.permute(0, 2, 3, 1).contiguous().numpy()
-        found, seconds = _timed(lambda images=images: candidate.run(images, "mask"))
-        times["file"].append(seconds)
-        mask = torch.from_numpy(found)
+        start = time.perf_counter()
+        logits = reference.logits(batch).cpu()
+        expected = logits.argmax(1).to(torch.uint8)
+        middle = time.perf_counter()
+        mask = torch.from_numpy(candidate.run(images, "mask"))
+        times["torch"].append(middle - start)
+        times["file"].append(time.perf_counter() - middle)
         equal, pixels = equal + int((mask == expected).sum()), pixels + mask.numel()
         if candidate.has_logits:
             furthest = max(furthest, float((candidate.logits(batch) - logits).abs().max()))
@@ -127,7 +128,7 @@ def measure_parity(
     worst = int(np.abs(differences).argmax())
     return Parity(
         str(candidate),
-        candidate.metadata["precision"],
+        candidate.precision,
         0.0,
         1000 * median(times["file"]),
         1000 * median(times["torch"]),
@@ -170,8 +171,10 @@ def megabytes(form: Format, path: Path) -> float:
     return sum(file.stat().st_size for file in form.files(path)) / 1e6
 
 
-HEADER = ("format", "precision", "MB", "ms an image", "torch ms", "mIoU %", "torch mIoU %")
-HEADER += ("largest class difference", "largest logit difference", "equal pixels")
+HEADER = (
+    *("format", "precision", "MB", "ms an image", "torch ms", "mIoU %", "torch mIoU %"),
+    *("class difference", "logit difference", "equal pixels"),
+)
 
 
 def table_row(name: str, parity: Parity) -> list[str]:
@@ -185,13 +188,7 @@ def table_row(name: str, parity: Parity) -> list[str]:
         f"{parity.torch_milliseconds:.1f}",
         f"{100 * parity.miou:.2f}",
         f"{100 * parity.torch_miou:.2f}",
-        f"{parity.worst_class} {100 * parity.class_difference:+.2f}",
+        f"{100 * parity.class_difference:+.2f} {parity.worst_class}",
         "-" if furthest is None or math.isnan(furthest) else f"{furthest:.0e}",
         f"{parity.equal_pixels:.3%}",
     ]
-
-
-def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    start = time.perf_counter()
-    result = work()
-    return result, time.perf_counter() - start

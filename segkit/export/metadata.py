@@ -10,6 +10,7 @@ from typing import Any
 import segkit
 from segkit.checkpoint import restore_card, restore_config, restore_statistics
 from segkit.errors import UserError
+from segkit.evaluation.scores import percent
 from segkit.inference.tiles import exact_reach
 from segkit.model import SegmentationModel
 
@@ -77,3 +78,38 @@ def _checksum(file: Path) -> str:
         while block := stream.read(2**20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def as_lines(metadata: dict[str, Any]) -> list[str]:
+    """Return what a file says of itself, for the terminal."""
+    model, scores = metadata["config"]["model"], metadata.get("scores") or {}
+    export, given = metadata["export"], metadata["input"]
+    gate = export.get("gate", {})
+    low, high = given["range"]
+    lines = {
+        "model": f"{model['decoder']['name']} on {model['encoder']['name']}",
+        "data": metadata["card"]["name"],
+        "classes": ", ".join(entry["name"] for entry in metadata["legend"]),
+        "file": f"{export['format']}, {export['precision']}",
+        "int8": f"but {', '.join(export['kept'])}" if export.get("kept") else "",
+        "input": f"{given['name']}: {given['dtype']}, {low} to {high}, (N, H, W, "
+        f"{given['channels']}) of any size",
+        "outputs": ", ".join(metadata["outputs"]),
+        "inside": f"mean {_numbers(metadata['mean'])}, std {_numbers(metadata['std'])}",
+        "stride": f"{metadata['stride']} px; receptive field "
+        f"{metadata['receptive_field'] or 'the whole image'}",
+        "scores": f"mIoU {percent(scores['miou'])} % at epoch {metadata['epoch']}"
+        if scores
+        else f"none recorded, epoch {metadata['epoch']}",
+        "gate": f"mIoU {100 * gate['miou']:.2f} %, in torch {100 * gate['torch_miou']:.2f} %, on "
+        f"{gate['images']} images; {'; '.join(gate['failures']) or 'agrees'}"
+        if gate
+        else "",
+        "made of": f"{metadata['checkpoint']['file']}, sha256 {metadata['checkpoint']['sha256']}",
+        "by": f"segkit {metadata['segkit']}",
+    }
+    return [f"{name:<8} {text}" for name, text in lines.items() if text]
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.3f}" for value in values)

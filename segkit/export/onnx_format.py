@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from segkit.errors import UserError
 from segkit.export.deployed import DeployedModel, Output, first_line, to_program
 from segkit.export.formats import Format, Precision
+from segkit.export.int8 import Images, quantize_onnx
 from segkit.inference.backends.exported import KEY
 from segkit.inference.backends.onnxruntime import OnnxRuntimeModel
 
@@ -38,6 +40,10 @@ class OnnxFormat(Format):
     def build(self, model: DeployedModel, channels: int, precision: Precision) -> Any:
         """Return an `onnx.ModelProto`, see `Format`."""
         return to_onnx(model, channels)
+
+    def quantize(self, built: Any, images: Images, kept: Sequence[str]) -> Any:
+        """Quantise by ONNX Runtime, see `Format`."""
+        return quantize_onnx(built, images, kept)
 
     def save(self, built: Any, path: Path, metadata: str) -> None:
         """Write the file, see `Format`."""
@@ -85,7 +91,7 @@ def to_onnx(model: DeployedModel, channels: int) -> Any:
 
 
 def _tidy(graph: Any, outputs: tuple[Output, ...]) -> None:
-    """Hide the outputs that nobody asked for, and remove the exporter's notes with their paths."""
+    """Hide the outputs that nobody asked for, name layers, and remove notes with their paths."""
     for value in list(graph.graph.output):
         if value.name not in outputs:
             graph.graph.output.remove(value)
@@ -93,4 +99,7 @@ def _tidy(graph: Any, outputs: tuple[Output, ...]) -> None:
         del part.metadata_props[:]
     for part in (*graph.graph.value_info, *graph.graph.initializer):
         del part.metadata_props[:]
+    for node in graph.graph.node:
+        if node.op_type in ("Conv", "ConvTranspose"):  # by the module's name
+            node.name = node.input[1].removesuffix(".weight")
     graph.doc_string = graph.graph.doc_string = ""

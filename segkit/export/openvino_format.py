@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from segkit.errors import UserError
 from segkit.export.deployed import DeployedModel, first_line
 from segkit.export.formats import Format, Precision
+from segkit.export.int8 import Images, quantize_openvino
 from segkit.export.onnx_format import OnnxFormat, to_onnx
 from segkit.inference.backends.exported import KEY
 from segkit.inference.backends.openvino import OpenVinoModel, import_openvino
@@ -38,6 +40,10 @@ class OpenVinoFormat(Format):
             return import_openvino().Core().read_model(graph.SerializeToString())
         except RuntimeError as error:
             raise UserError(f"OpenVINO cannot read this network: {first_line(error)}") from error
+
+    def quantize(self, built: Any, images: Images, kept: Sequence[str]) -> Any:
+        """Quantise by NNCF, see `Format`."""
+        return quantize_openvino(built, images, kept)
 
     def save(self, built: Any, path: Path, metadata: str) -> None:
         """Write both files, see `Format`; weights stay in the precision that they are in."""

@@ -103,7 +103,7 @@ class TensorRtModel(ExportedModel):
         import tensorrt
 
         name = torch.cuda.get_device_name()
-        return f"TensorRT {tensorrt.__version__} on {name}, {self.metadata['precision']}"
+        return f"TensorRT {tensorrt.__version__} on {name}, {self.precision}"
 
 
 def _beside(path: Path) -> Path:

@@ -40,7 +40,7 @@ class TorchModel(ExportedModel):
         return result
 
     def __str__(self) -> str:
-        return f"torch {torch.__version__.partition('+')[0]}, {self.metadata['precision']}"
+        return f"torch {torch.__version__.partition('+')[0]}, {self.precision}"
 
 
 class ProgramFormat(Format):

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from segkit.checkpoint import (
     find_checkpoint,
-    load_checkpoint,
     restore_card,
     restore_config,
     restore_model,
@@ -23,6 +22,7 @@ from segkit.errors import UserError
 from segkit.features import Size
 from segkit.hardware import DeviceName, Hardware, choose_hardware
 from segkit.inference.backends.base import Backend
+from segkit.inference.backends.files import is_exported, load_content, open_exported
 from segkit.inference.backends.pytorch import TorchBackend
 from segkit.inference.prediction import Prediction, assemble, resized, to_prediction
 from segkit.inference.preprocess import Preprocess, as_tensor
@@ -94,32 +94,40 @@ class Predictor:
 
     @classmethod
     def load(cls, path: str | Path, device: DeviceName = "auto", **options: Any) -> Predictor:
-        """Load a checkpoint, which holds all that prediction needs; opens no socket.
+        """Load a checkpoint or an exported file; either holds all that prediction needs.
+
+        Opens no socket.
 
         Args:
-            path: of a checkpoint, or of a run folder for its best one.
+            path: of a checkpoint, of a run folder for its best one, or of an `.onnx` or `.xml`
+                file that segkit exported.
             device: auto takes CUDA where there is one, see `choose_hardware`.
             options: `tiles`, `flip` and `scales`, see the class.
 
         Raises:
-            UserError: no checkpoint there, or a damaged one.
+            UserError: no such file, a damaged one, or a runtime that is not installed.
         """
         file = find_checkpoint(Path(path))
-        return cls.restore(load_checkpoint(file), file, device, **options)
+        return cls.restore(load_content(file), file, device, **options)
 
     @classmethod
     def restore(
         cls, content: dict[str, Any], file: Path, device: DeviceName = "auto", **options: Any
     ) -> Predictor:
-        """Build a predictor from the content that `load_checkpoint` read from a file."""
+        """Build a predictor from the content that `load_content` read from a file."""
         config, card = restore_config(content, file), restore_card(content, file)
         statistics = restore_statistics(content, config)
-        hardware = choose_hardware(device, config.precision)
+        model: nn.Module | Backend
+        own: dict[str, Any] = {}  # an exported model normalises by itself
+        if is_exported(file):
+            model = open_exported(file, device)
+        else:
+            hardware = choose_hardware(device, config.precision)
+            model = hardware.to_device(restore_model(content, file))
+            own = {"hardware": hardware, "mean": statistics.mean, "std": statistics.std}
         return cls(
-            hardware.to_device(restore_model(content, file)),
-            hardware=hardware,
-            mean=statistics.mean,
-            std=statistics.std,
+            model,
+            **own,
             preprocess=Preprocess.from_config(config, card, statistics.mean),
             card=card,
             origin=f"{file}, epoch {content['epoch']}",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from segkit.benchmark import data_speed as measuring
-from segkit.benchmark import step_speed
+from segkit.benchmark import step_speed, timing
 from segkit.commands import main
 
 
@@ -17,9 +17,9 @@ def benchmark(monkeypatch):
     """Run segkit benchmark on the CPU for a moment; gives its exit code."""
     monkeypatch.setattr(measuring, "SECONDS", 0.02)
     monkeypatch.setattr(measuring, "ROUNDS", 1)
-    monkeypatch.setattr(step_speed, "SECONDS", 0.02)
-    monkeypatch.setattr(step_speed, "ROUNDS", 1)
-    monkeypatch.setattr(step_speed, "PEAK", (1, 16, 8, 8))
+    monkeypatch.setattr(timing, "SECONDS", 0.02)
+    monkeypatch.setattr(timing, "ROUNDS", 1)
+    monkeypatch.setattr(timing, "PEAK", (1, 16, 8, 8))
     monkeypatch.setenv("COLUMNS", "140")
     return lambda *arguments: main(["benchmark", *map(str, arguments), "--device", "cpu"])
 
@@ -105,7 +105,7 @@ def test_the_gflop_of_a_step_are_those_of_its_convolutions(tiny_config):
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_hook(count)
     model(torch.rand(2, 3, 40, 48))
-    assert step_speed._gflop(step) == pytest.approx(sum(flops) / 1e9, rel=1e-6)
+    assert timing.count_gflop(step) == pytest.approx(sum(flops) / 1e9, rel=1e-6)
 
 
 def test_the_peer_must_be_installed(benchmark, tiny_config, monkeypatch, capsys):
@@ -121,3 +121,36 @@ def test_the_peer_is_timed_on_the_same_batch(benchmark, tiny_config, capsys):
         len(re.findall(r"│ (segkit|smp, as it comes|smp, our precision)", capsys.readouterr().out))
         == 3
     )
+
+
+def test_inference_is_timed_in_turns(benchmark, tiny_config, tmp_path, capsys):
+    config = tiny_config()
+    before = sorted(tmp_path.rglob("*"))
+    assert benchmark("inference", config, "--size", "33", "40", "--batch", "2") == 0
+    assert sorted(tmp_path.rglob("*")) == before
+    out = capsys.readouterr().out
+    [row] = re.findall(r"│ tiny_run.yaml, torch fp32 +│(.*)│", out)
+    milliseconds, images, gflop, _, memory, _ = (float(c.strip(" %")) for c in row.split("│"))
+    assert images == pytest.approx(1000 / milliseconds, rel=0.2)
+    assert gflop >= 0
+    assert memory > 0
+    assert re.search(r"peak: \d+ GFLOP/s", out)
+
+
+@pytest.mark.slow
+def test_the_peer_is_timed_beside_ours(benchmark, tiny_config, capsys):
+    pytest.importorskip("segmentation_models_pytorch")
+    assert benchmark("inference", tiny_config(), "--size", "33", "40", "--peer", "smp") == 0
+    assert re.search(r"│ smp, as it comes +│.*│ 1\.00 │", capsys.readouterr().out)
+
+
+def test_the_inference_benchmark_tells_mistakes(benchmark, tiny_config, capsys):
+    config = tiny_config()
+    for arguments, words in (
+        (("inference", config, "--set", "seed=1"), "--set changes one experiment"),
+        (("train", config, config), "takes one experiment at a time"),
+        (("inference", "gone.onnx"), "there is no file gone.onnx"),
+        (("inference", config, "--size", "0", "3"), "--size 0 3 must be height and width"),
+    ):
+        assert benchmark(*arguments) == 2
+        assert words in capsys.readouterr().err

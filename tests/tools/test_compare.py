@@ -9,14 +9,14 @@ import pytest
 import torch
 import yaml
 
-from segkit.benchmark import step_speed
+from segkit.benchmark import step_speed, timing
 
 
 @pytest.fixture(autouse=True)
 def _hasty_timing(monkeypatch):
     """Time each training step once."""
-    monkeypatch.setattr(step_speed, "SECONDS", 0.0)
-    monkeypatch.setattr(step_speed, "ROUNDS", 1)
+    monkeypatch.setattr(timing, "SECONDS", 0.0)
+    monkeypatch.setattr(timing, "ROUNDS", 1)
     monkeypatch.setattr(step_speed, "_in_another_process", lambda *_: 123_000_000)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from segkit.benchmark import data_speed, step_speed
+from segkit.benchmark import data_speed, step_speed, timing
 from segkit.checkpoint import load_checkpoint, restore_config
 from segkit.config import load_config
 from segkit.training.listeners import pictures
@@ -30,7 +30,7 @@ TOOLS = {
 def _hasty(monkeypatch):
     """Measure speed for a moment, and draw no curves."""
     monkeypatch.setattr(pictures, "draw_curves", lambda *_: None)
-    for module in (data_speed, step_speed):
+    for module in (data_speed, timing):
         monkeypatch.setattr(module, "SECONDS", 0.01)
         monkeypatch.setattr(module, "ROUNDS", 1)
     monkeypatch.setattr(step_speed, "_in_another_process", lambda *_: 123_000_000)

@@ -15,7 +15,7 @@ from segkit.errors import UserError
 from segkit.receptive_field import Reach
 
 KEY = "segkit"  # of the metadata in a file
-NEEDED = ("config", "card", "stride", "reach", "input", "precision")
+NEEDED = ("config", "card", "stride", "reach", "input", "export")
 
 
 class ExportedModel(ABC):
@@ -32,6 +32,7 @@ class ExportedModel(ABC):
     def __init__(self, path: Path, metadata: dict[str, Any]) -> None:
         self.path, self.metadata = path, metadata
         self.stride: int = metadata["stride"]
+        self.precision: str = metadata["export"]["precision"]
         self.takes_bytes = metadata["input"]["dtype"] == "uint8"
 
     @abstractmethod

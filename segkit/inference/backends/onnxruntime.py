@@ -64,7 +64,7 @@ class OnnxRuntimeModel(ExportedModel):
         threads = torch.get_num_threads()
         return (
             f"ONNX Runtime {self.runtime.__version__} on {where} with {threads} "
-            f"thread{'s' * (threads != 1)}, {self.metadata['precision']}"
+            f"thread{'s' * (threads != 1)}, {self.precision}"
         )
 
 

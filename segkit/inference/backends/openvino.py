@@ -56,7 +56,7 @@ class OpenVinoModel(ExportedModel):
             model,
             "CPU",
             {
-                "INFERENCE_PRECISION_HINT": HINTS[self.metadata["precision"]],
+                "INFERENCE_PRECISION_HINT": HINTS[self.precision],
                 "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             },
         )
@@ -65,7 +65,7 @@ class OpenVinoModel(ExportedModel):
         threads = torch.get_num_threads()
         return (
             f"OpenVINO {self.version} on the CPU with {threads} thread{'s' * (threads != 1)}, "
-            f"{self.metadata['precision']}"
+            f"{self.precision}"
         )
 
 

@@ -1,0 +1,81 @@
+"""Timing calls in turns, the convolution peak of the machine, and the memory of a process."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from segkit.hardware import Hardware
+
+ROUNDS = 5  # each figure is the median of so many, taken in turns
+SECONDS = 3.0  # of a round
+PEAK = (8, 256, 64, 64)  # of the input of the convolution that stands for the peak
+
+
+def race(works: Mapping[str, Callable[[], object]], hardware: Hardware) -> dict[str, float]:
+    """Time calls in turns, so that what slows the machine meets all; returns medians in seconds."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(ROUNDS):
+        for name, work in works.items():
+            times[name].append(measure_seconds(work, hardware))
+    return {name: median(each) for name, each in times.items()}
+
+
+def peak_convolution(
+    hardware: Hardware, backward: bool = True
+) -> tuple[Callable[[], object], float]:
+    """Build a large 3x3 convolution in bf16, and count its GFLOP."""
+    layer = nn.Conv2d(PEAK[1], PEAK[1], 3, padding=1, bias=False).bfloat16()
+    hardware.to_device(layer)
+    x = hardware.load(torch.randn(PEAK)).bfloat16().requires_grad_()
+    gradient = torch.randn_like(x)
+
+    def work() -> None:
+        x.grad = layer.weight.grad = None
+        if backward:
+            layer(x).backward(gradient)
+        else:
+            with torch.no_grad():
+                layer(x)
+
+    return work, count_gflop(work)
+
+
+def count_gflop(work: Callable[[], object]) -> float:
+    """Count the operations of convolutions and matrix products in a call, in 10^9."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops()) / 1e9
+
+
+def measure_seconds(work: Callable[[], object], hardware: Hardware) -> float:
+    """Time a call, as the mean over a few seconds."""
+    work()  # the first call may pay for others
+    hardware.synchronize()
+    calls, start = 0, time.perf_counter()
+    while True:
+        work()
+        hardware.synchronize()
+        calls += 1
+        if (spent := time.perf_counter() - start) > SECONDS:
+            return spent / calls
+
+
+def resident() -> int:
+    """Return the most bytes this process ever held."""
+    try:  # Linux: getrusage's figure would be the parent's, where that is larger
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    except OSError:
+        pass
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

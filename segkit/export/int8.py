@@ -1,0 +1,138 @@
+"""Post-training quantisation to int8, and which layers suffer from it most."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from segkit.errors import UserError
+from segkit.export.deployed import DeployedModel, first_line
+
+Images = Sequence[NDArray[Any]]  # batches of one, (1, H, W, C), as the file takes them
+RANKED_BY = 8  # images that the sensitivity of layers is measured on
+LEVELS = 255
+
+
+def quantize_onnx(graph: Any, images: Images, kept: Sequence[str]) -> Any:
+    """Quantise an `onnx.ModelProto` by ONNX Runtime: QDQ, weights a channel, MinMax calibration.
+
+    Args:
+        graph: in fp32.
+        images: to calibrate on.
+        kept: names of the convolutions to leave as they are.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):
+        """Gives one image after another."""
+
+        def __init__(self) -> None:
+            self.remaining = iter(images)
+
+        def get_next(self) -> dict[str, Any] | None:
+            image = next(self.remaining, None)
+            return None if image is None else {"image": image}
+
+    with tempfile.TemporaryDirectory() as folder, _quiet(), _explained("ONNX Runtime"):
+        file = Path(folder) / "int8.onnx"
+        quantize_static(
+            graph,
+            file,
+            Reader(),
+            op_types_to_quantize=["Conv", "ConvTranspose", "MaxPool", "Concat", "Resize"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,  # with int8 weights, what x86 multiplies fastest
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=list(kept),
+        )
+        return onnx.load(file)
+
+
+def quantize_openvino(model: Any, images: Images, kept: Sequence[str]) -> Any:
+    """Quantise an `openvino.Model` by NNCF; see `quantize_onnx` for the arguments."""
+    try:
+        import nncf
+    except ImportError as error:
+        raise UserError("--precision int8 needs NNCF; pip install 'segkit[openvino]'") from error
+    nncf.set_log_level(logging.ERROR)
+    with _quiet(), _explained("NNCF"):
+        return nncf.quantize(
+            model.clone(),
+            nncf.Dataset(images),
+            subset_size=len(images),
+            preset=nncf.QuantizationPreset.MIXED,
+            ignored_scope=nncf.IgnoredScope(names=list(kept)) if kept else None,
+        )
+
+
+@torch.no_grad()
+def rank_layers(model: DeployedModel, images: Images) -> list[str]:
+    """Name the convolutions, that first whose quantisation alone changes the logits most.
+
+    Weights are rounded to 8 bits a channel and inputs to 8 bits a map, as the runtimes do; the
+    change is the mean square over a few images.
+    """
+    chosen = [torch.from_numpy(image) for image in images[:RANKED_BY]]
+    expected = [model.logits(image) for image in chosen]
+    changes: dict[str, float] = {}
+    for name, layer in model.named_modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            with _quantized(layer):
+                found = [model.logits(image) for image in chosen]
+            errors = [(a - b).square().mean() for a, b in zip(found, expected, strict=True)]
+            changes[name] = float(torch.stack(errors).mean())
+    return sorted(changes, key=lambda name: -changes[name])
+
+
+@contextmanager
+def _quantized(layer: nn.Conv2d | nn.ConvTranspose2d) -> Iterator[None]:
+    """Round the weights and the inputs of a layer, and restore them."""
+    weight = layer.weight.data
+    axis = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
+    others = [dim for dim in range(4) if dim != axis]
+    scale = weight.abs().amax(others, keepdim=True).clamp(min=1e-12) / (LEVELS // 2)
+    layer.weight.data = (weight / scale).round() * scale
+    hook = layer.register_forward_pre_hook(lambda _, inputs: (_rounded(inputs[0]),))
+    try:
+        yield
+    finally:
+        layer.weight.data = weight
+        hook.remove()
+
+
+def _rounded(x: Tensor) -> Tensor:
+    """Round a map to 8 bits between its extremes, zero among them."""
+    low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
+    scale = ((high - low) / LEVELS).clamp(min=1e-12)
+    return ((x - low) / scale).round() * scale + low
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what the quantisers log to the root logger."""
+    level = logging.root.level
+    logging.root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.root.setLevel(level)
+
+
+@contextmanager
+def _explained(who: str) -> Iterator[None]:
+    """Turn a quantiser's error, of many types, into the user's."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(
+            f"{who} cannot quantise this network: {first_line(error)}; use --precision fp32"
+        ) from error

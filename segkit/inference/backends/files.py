@@ -1,0 +1,38 @@
+"""Files that hold a trained model: checkpoints, and exported ones by their suffix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from segkit.checkpoint import load_checkpoint
+from segkit.errors import UserError
+from segkit.inference.backends.exported import ExportedModel
+from segkit.inference.backends.onnxruntime import OnnxRuntimeModel
+from segkit.inference.backends.openvino import OpenVinoModel
+
+EXPORTED: dict[str, type[OnnxRuntimeModel] | type[OpenVinoModel]] = {
+    ".onnx": OnnxRuntimeModel,
+    ".xml": OpenVinoModel,
+}
+
+
+def is_exported(path: Path) -> bool:
+    """Return whether a file is an exported one that segkit runs."""
+    return path.suffix in EXPORTED
+
+
+def open_exported(path: Path, device: str = "auto") -> ExportedModel:
+    """Open an exported file on its runtime.
+
+    Raises:
+        UserError: no such file, a damaged one, or one that segkit did not write; a missing package.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    return EXPORTED[path.suffix](path, device)
+
+
+def load_content(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, or what an exported file says of the one that it was made of."""
+    return open_exported(path, "cpu").metadata if is_exported(path) else load_checkpoint(path)

@@ -1,0 +1,132 @@
+"""Every decoder, captured once: the file gives what the network gives, whatever the size."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from segkit.export.deployed import DeployedModel, to_program
+from segkit.export.onnx_format import OnnxFormat
+from segkit.export.openvino_format import OpenVinoFormat
+from segkit.export.torch_formats import ProgramFormat, ScriptFormat
+from segkit.model import SegmentationModel, create_model
+from segkit.normalize import Normalize
+
+VARIANTS = {
+    "unet-bilinear": ("unet", {}),
+    "unpool-max": ("unpool", {"mode": "max"}),
+    "unpool-nails": ("unpool", {"mode": "bed_of_nails"}),
+    "fcn-8": ("fcn", {"stride": 8}),
+    "fcn-16": ("fcn", {"stride": 16}),
+    "fcn-32": ("fcn", {"stride": 32}),
+    "transposed": ("transposed", {}),
+    "interpolate-nearest": ("interpolate", {"mode": "nearest"}),
+    "interpolate-bilinear": ("interpolate", {"mode": "bilinear"}),
+    "interpolate-bicubic": ("interpolate", {"mode": "bicubic"}),
+    "unet-nearest": ("unet", {"upsample": "nearest"}),
+    "unet-bicubic": ("unet", {"upsample": "bicubic"}),
+    "unet-nails": ("unet", {"upsample": "bed_of_nails"}),
+    "unet-transposed": ("unet", {"upsample": "transposed"}),
+    "unet-group": ("unet", {"norm": "group"}),
+}
+ENCODERS = ("vgg13", "vgg16_bn", "vgg19", "vgg11_lrn", "vgg16_1x1")
+SIZES = ((1, 1), (32, 32), (33, 65), (127, 127), (341, 512))
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
+
+
+def build(decoder: str, options: dict, encoder: str = "vgg11_bn") -> SegmentationModel:
+    torch.manual_seed(0)
+    model = create_model(
+        decoder, encoder, num_classes=3, encoder_options={"width": 1 / 32}, **options
+    ).eval()
+    for parameter in model.parameters():  # the scores of FCN's skips start at zero
+        nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def images_of(size: tuple[int, int], batch: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(batch * size[1])
+    return torch.randint(0, 256, (batch, *size, 3), dtype=torch.uint8, generator=generator)
+
+
+def expected_logits(model: SegmentationModel, images: torch.Tensor) -> torch.Tensor:
+    """What training and prediction compute, normalised here by hand."""
+    shares = images.permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (MEAN, STD))
+    with torch.no_grad():
+        return model((shares - mean) / std)
+
+
+def check_files(model: SegmentationModel, forms, folder, tolerance: float) -> None:
+    deployed = DeployedModel(model, Normalize(MEAN, STD), ("mask",)).eval()
+    metadata = {"config": {}, "card": {}, "stride": model.stride, "reach": "", "outputs": ["mask"]}
+    metadata |= {"input": {"dtype": "uint8"}, "export": {"precision": "fp32"}}
+    for form in forms:
+        path = folder / f"model{form.suffix}"
+        form.save(form.build(deployed, 3, "fp32"), path, json.dumps(metadata))
+        file = form.open(path)
+        for size in SIZES:
+            for batch in (1, 2):
+                images = images_of(size, batch)
+                expected = expected_logits(model, images)
+                found = file.logits(images.permute(0, 3, 1, 2))
+                scale = float(expected.abs().max())
+                assert float((found - expected).abs().max()) <= tolerance * scale, (path, size)
+                mask = torch.from_numpy(file.run(images.numpy(), "mask"))
+                assert mask.dtype == torch.uint8
+                assert mask.shape == (batch, *size)
+                close = expected.topk(2, dim=1).values.diff(dim=1).abs()[:, 0] < 1e-4 * scale
+                assert ((mask == expected.argmax(1)) | close).all(), (path, size)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_deployed_network_is_the_network(variant):
+    model = build(*VARIANTS[variant])
+    deployed = DeployedModel(model, Normalize(MEAN, STD), ("logits", "mask", "probabilities"))
+    for size in SIZES[:4]:
+        images = images_of(size, 2)
+        expected = expected_logits(model, images)
+        logits, mask, probabilities = deployed(images)
+        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+        assert torch.equal(mask, logits.argmax(1).byte())
+        torch.testing.assert_close(probabilities.sum(1), torch.ones(2, *size))
+
+
+def test_torch_files_agree_at_any_size(tmp_path):
+    check_files(build("unet", {}), (ProgramFormat(), ScriptFormat()), tmp_path, 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_decoder_agrees_in_onnx_and_openvino(variant, tmp_path):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("openvino")
+    check_files(build(*VARIANTS[variant]), (OnnxFormat(), OpenVinoFormat()), tmp_path, 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_every_encoder_agrees_in_onnx_and_openvino(encoder, tmp_path):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("openvino")
+    model = build("unet", {}, encoder)
+    check_files(model, (OnnxFormat(), OpenVinoFormat()), tmp_path, 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "unet-bilinear"])
+def test_every_decoder_agrees_in_torch_files(variant, tmp_path):
+    check_files(build(*VARIANTS[variant]), (ProgramFormat(), ScriptFormat()), tmp_path, 1e-5)
+
+
+def test_what_torch_cannot_capture_is_told():
+    class Undecided(nn.Module):
+        def forward(self, maps, sizes=None, indices=None):
+            return maps[0] if maps[0].sum() > 0 else maps[-1]
+
+    model = build("unet", {})
+    model.decoder = Undecided()
+    deployed = DeployedModel(model, Normalize(MEAN, STD), ("mask",))
+    with pytest.raises(ValueError, match=r"torch\.export cannot capture this network: \S"):
+        to_program(deployed, 3)
