@@ -9,10 +9,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from segkit.checkpoint import (
@@ -23,13 +23,13 @@ from segkit.checkpoint import (
     restore_model,
     restore_statistics,
 )
-from segkit.data.dataset import Sample, SegmentationDataset
+from segkit.data.dataset import Sample
 from segkit.errors import UserError, unknown_name
 from segkit.evaluation.target import load_split
-from segkit.export.deployed import DeployedModel, Output
+from segkit.export.deployed import DeployedModel, Output, first_line
 from segkit.export.formats import Format, Precision
 from segkit.export.gate import BOUNDS, Bounds, Parity, find_failures, measure_parity, megabytes
-from segkit.export.int8 import Images, rank_layers
+from segkit.export.int8 import Images, calibration_images, rank_layers
 from segkit.export.metadata import describe
 from segkit.export.onnx_format import OnnxFormat
 from segkit.export.openvino_format import OpenVinoFormat
@@ -165,7 +165,8 @@ class Exporter:
         for kept in ladder:
             export["kept"] = list(kept)
             made = form.quantize(built, self.calibration, kept) if precision == "int8" else built
-            form.save(made, draft, json.dumps(metadata))
+            with _writing(self.out):
+                form.save(made, draft, json.dumps(metadata))
             parity = self._judge(form, draft, bounds)
             if not parity.failures:
                 break
@@ -174,19 +175,24 @@ class Exporter:
         target = self.out / draft.name
         if is_there:
             export["gate"] = parity.as_dict()
-            form.save(made, draft, json.dumps(metadata))
-            form.move(draft, target)
+            with _writing(self.out):
+                form.save(made, draft, json.dumps(metadata))
+                form.move(draft, target)
         return Exported(name, target, parity, tuple(kept), is_there)
 
     def _kept_layers(self) -> Iterator[Sequence[str]]:
         """Yield the layers to leave in higher precision: none, the most sensitive, 2, 4, ... ."""
         yield ()
-        self.log("ranking the layers by what int8 does to them")
-        ranked = rank_layers(self._deployed("fp32"), self.calibration)
         count = 1
-        while count < len(ranked):
-            yield ranked[:count]
+        while count < len(self.ranking):
+            yield self.ranking[:count]
             count *= 2
+
+    @cached_property
+    def ranking(self) -> list[str]:
+        """Names of the layers, that which suffers most from int8 first."""
+        self.log("ranking the layers by what int8 does to them")
+        return rank_layers(self._deployed("fp32"), self.calibration)
 
     def _deployed(self, precision: Precision) -> DeployedModel:
         """Return a copy of the model in a precision."""
@@ -202,13 +208,6 @@ class Exporter:
         parity = measure_parity(self.reference, form.open(path), samples, names, self.on_image)
         parity = replace(parity, megabytes=megabytes(form, path))
         return replace(parity, failures=find_failures(parity, bounds))
-
-
-def calibration_images(dataset: SegmentationDataset, count: int, seed: int) -> Images:
-    """Draw images of a data set, `(1, H, W, C)` each, without replacement."""
-    drawn = np.random.default_rng(seed).permutation(len(dataset))[:count]
-    images = (dataset[int(index)].image for index in sorted(drawn))
-    return [image.permute(1, 2, 0)[None].contiguous().numpy() for image in images]
 
 
 def _tasks(request: Request) -> Iterator[tuple[str, Precision]]:
@@ -229,13 +228,21 @@ def _tasks(request: Request) -> Iterator[tuple[str, Precision]]:
 @contextmanager
 def _workshop(out: Path) -> Iterator[Path]:
     """Make a hidden folder beside the files to come, and remove it whatever happens."""
-    try:
+    with _writing(out):
         folder = Path(tempfile.mkdtemp(prefix=".segkit-tmp-", dir=out))
-    except OSError as error:
-        raise UserError(f"cannot write into {out}: {error.strerror or error}") from error
     try:
         yield folder
-    except OSError as error:  # a full disk
-        raise UserError(f"cannot write into {out}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Tell that a folder cannot be written into, as with a full disk."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # the writers of torch and OpenVINO raise RuntimeError
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(
+            f"cannot write into {out}: {why}; free some space or name another"
+        ) from error

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from segkit.errors import UserError
 from segkit.export.deployed import DeployedModel
 from segkit.export.int8 import Images
 from segkit.inference.backends.exported import ExportedModel
@@ -68,7 +67,4 @@ class Format(ABC):
     def move(self, path: Path, target: Path) -> None:
         """Move the files of a model to where they stay."""
         for source, to in zip(self.files(path), self.files(target), strict=True):
-            try:
-                shutil.move(source, to)
-            except OSError as error:
-                raise UserError(f"cannot write {to}: {error.strerror or error}") from error
+            shutil.move(source, to)

@@ -9,16 +9,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from segkit.data.dataset import SegmentationDataset
 from segkit.errors import UserError
 from segkit.export.deployed import DeployedModel, first_line
 
 Images = Sequence[NDArray[Any]]  # batches of one, (1, H, W, C), as the file takes them
 RANKED_BY = 8  # images that the sensitivity of layers is measured on
 LEVELS = 255
+
+
+def calibration_images(dataset: SegmentationDataset, count: int, seed: int) -> Images:
+    """Draw images of a data set, `(1, H, W, C)` each, without replacement."""
+    drawn = np.random.default_rng(seed).permutation(len(dataset))[:count]
+    images = (dataset[int(index)].image for index in sorted(drawn))
+    return [image.permute(1, 2, 0)[None].contiguous().numpy() for image in images]
 
 
 def quantize_onnx(graph: Any, images: Images, kept: Sequence[str]) -> Any:

@@ -1,11 +1,13 @@
 """Every decoder, captured once: the file gives what the network gives, whatever the size."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from segkit.export import deployed
 from segkit.export.deployed import DeployedModel, to_program
 from segkit.export.onnx_format import OnnxFormat
 from segkit.export.openvino_format import OpenVinoFormat
@@ -59,12 +61,12 @@ def expected_logits(model: SegmentationModel, images: torch.Tensor) -> torch.Ten
 
 
 def check_files(model: SegmentationModel, forms, folder, tolerance: float) -> None:
-    deployed = DeployedModel(model, Normalize(MEAN, STD), ("mask",)).eval()
+    network = DeployedModel(model, Normalize(MEAN, STD), ("mask",)).eval()
     metadata = {"config": {}, "card": {}, "stride": model.stride, "reach": "", "outputs": ["mask"]}
     metadata |= {"input": {"dtype": "uint8"}, "export": {"precision": "fp32"}}
     for form in forms:
         path = folder / f"model{form.suffix}"
-        form.save(form.build(deployed, 3, "fp32"), path, json.dumps(metadata))
+        form.save(form.build(network, 3, "fp32"), path, json.dumps(metadata))
         file = form.open(path)
         for size in SIZES:
             for batch in (1, 2):
@@ -83,11 +85,11 @@ def check_files(model: SegmentationModel, forms, folder, tolerance: float) -> No
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_deployed_network_is_the_network(variant):
     model = build(*VARIANTS[variant])
-    deployed = DeployedModel(model, Normalize(MEAN, STD), ("logits", "mask", "probabilities"))
+    network = DeployedModel(model, Normalize(MEAN, STD), ("logits", "mask", "probabilities"))
     for size in SIZES[:4]:
         images = images_of(size, 2)
         expected = expected_logits(model, images)
-        logits, mask, probabilities = deployed(images)
+        logits, mask, probabilities = network(images)
         torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
         assert torch.equal(mask, logits.argmax(1).byte())
         torch.testing.assert_close(probabilities.sum(1), torch.ones(2, *size))
@@ -127,6 +129,23 @@ def test_what_torch_cannot_capture_is_told():
 
     model = build("unet", {})
     model.decoder = Undecided()
-    deployed = DeployedModel(model, Normalize(MEAN, STD), ("mask",))
+    network = DeployedModel(model, Normalize(MEAN, STD), ("mask",))
     with pytest.raises(ValueError, match=r"torch\.export cannot capture this network: \S"):
-        to_program(deployed, 3)
+        to_program(network, 3)
+
+
+def coverage() -> str:
+    """The table of what goes where; the tests above are what makes it true."""
+    formats = ("onnx", "openvino", "torch", "torchscript")
+    rows = [["", *formats], ["---"] * 5]
+    for decoder, options in VARIANTS.values():
+        chosen = ", ".join(f"{key} {value}" for key, value in options.items())
+        rows.append([f"`{decoder}`" + (f", {chosen}" if chosen else ""), *["yes"] * 4])
+    for encoder in ENCODERS:
+        rows.append([f"`unet` on `{encoder}`", "yes", "yes", "", ""])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def test_the_page_tells_what_goes_where():
+    page = Path(deployed.__file__).with_name("README.md").read_text("utf-8")
+    assert coverage() in page

@@ -1,6 +1,9 @@
 """No file is left behind that does not agree with the checkpoint."""
 
 import json
+import re
+import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -147,3 +150,31 @@ def test_parity_is_what_numpy_counts():
     assert parity.equal_pixels == pytest.approx(
         float((others.argmax(1) == logits.argmax(1)).float().mean())
     )
+
+
+def test_a_full_disk_leaves_nothing(run_dir, monkeypatch, capsys):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch.jit, "save", full)
+    code, out = export(run_dir)
+    assert code == 2
+    assert list(out.iterdir()) == []
+    assert re.search(r"cannot write into .*: No space left on device", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
+def test_a_missing_extra_is_told(package, run_dir, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, package, None)
+    code, out = export(run_dir, form="onnx")
+    assert code == 2
+    words = f"--to onnx needs {package}, which is not installed; pip install 'segkit[onnx]'"
+    assert words in capsys.readouterr().err
+    assert list(out.iterdir()) == []
+
+
+def test_data_that_is_gone_is_told(run_dir, tiny_set, capsys):
+    shutil.rmtree(tiny_set.root)
+    code, _ = export(run_dir)
+    assert code == 2
+    assert "--data-root" in capsys.readouterr().err

@@ -141,7 +141,7 @@ def test_inference_is_timed_in_turns(benchmark, tiny_config, tmp_path, capsys):
 def test_the_peer_is_timed_beside_ours(benchmark, tiny_config, capsys):
     pytest.importorskip("segmentation_models_pytorch")
     assert benchmark("inference", tiny_config(), "--size", "33", "40", "--peer", "smp") == 0
-    assert re.search(r"│ smp, as it comes +│.*│ 1\.00 │", capsys.readouterr().out)
+    assert re.search(r"│ smp, as it comes +│.*│ +1\.00 │", capsys.readouterr().out)
 
 
 def test_the_inference_benchmark_tells_mistakes(benchmark, tiny_config, capsys):
