@@ -23,6 +23,7 @@ from segkit.distributed import SINGLE, Processes
 from segkit.errors import UserError
 from segkit.evaluation.images import Evaluation, evaluate_images
 from segkit.hardware import DeviceName
+from segkit.hub import Source
 from segkit.inference import Predictor
 
 
@@ -33,6 +34,7 @@ class EvaluationTarget:
     predictor: Predictor  # made from the checkpoint
     config: Config  # it was trained with
     dataset: SegmentationDataset  # the split, transformed for evaluation
+    content: dict[str, Any]  # all that the checkpoint holds
 
     @property
     def card(self) -> Card:
@@ -52,7 +54,7 @@ class EvaluationTarget:
 
 
 def load_target(
-    checkpoint: Path,
+    checkpoint: Source,
     split: str | None = None,
     device: DeviceName = "auto",
     *,
@@ -63,18 +65,18 @@ def load_target(
     """Load a checkpoint and find its data.
 
     Args:
-        checkpoint: a file, or a run folder for its best one.
+        checkpoint: see `Predictor.load`.
         split: of the data set; None: the validation split of the training.
         device: auto takes CUDA where there is one.
         card: of another data set with the same classes.
         data_root: where the data lies now.
         inference: options of `Predictor`.
     """
-    file = find_checkpoint(checkpoint)
-    content = load_checkpoint(file)
-    config = restore_config(content, file)
-    predictor = Predictor.restore(content, file, device, **inference)
-    used = trained = restore_card(content, file)
+    source = find_checkpoint(checkpoint)
+    content = load_checkpoint(source)
+    config = restore_config(content, source)
+    predictor = Predictor.restore(content, source, device, **inference)
+    used = trained = restore_card(content, source)
     if card:
         used = load_card(card)
         check_same_classes(used, trained, f"{card}", predictor.origin)
@@ -84,7 +86,8 @@ def load_target(
         used, split or config.data.val_split, config.model.in_channels, config.data.cache
     )
     mean = restore_statistics(content, config).mean
-    return EvaluationTarget(predictor, config, build_dataset(config, reader, False, mean))
+    dataset = build_dataset(config, reader, False, mean)
+    return EvaluationTarget(predictor, config, dataset, content)
 
 
 def evaluate_target(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from segkit.data.card import Card
 from segkit.errors import UserError
 from segkit.features import Size
 from segkit.hardware import DeviceName, Hardware, choose_hardware
+from segkit.hub import Source
 from segkit.inference.backends.base import Backend
 from segkit.inference.backends.pytorch import TorchBackend
 from segkit.inference.prediction import Prediction, assemble, resized, to_prediction
@@ -93,36 +93,37 @@ class Predictor:
             self.reach = self.backend.reach(self.preprocess.channels)
 
     @classmethod
-    def load(cls, path: str | Path, device: DeviceName = "auto", **options: Any) -> Predictor:
-        """Load a checkpoint, which holds all that prediction needs; opens no socket.
+    def load(cls, path: Source, device: DeviceName = "auto", **options: Any) -> Predictor:
+        """Load a checkpoint, which holds all that prediction needs; a local one opens no socket.
 
         Args:
-            path: of a checkpoint, or of a run folder for its best one.
+            path: of a checkpoint, of a run folder for its best one, or of a model's folder; or
+                `hf://user/model`, with `@revision` if need be, which the hub's cache keeps.
             device: auto takes CUDA where there is one, see `choose_hardware`.
             options: `tiles`, `flip` and `scales`, see the class.
 
         Raises:
             UserError: no checkpoint there, or a damaged one.
         """
-        file = find_checkpoint(Path(path))
-        return cls.restore(load_checkpoint(file), file, device, **options)
+        source = find_checkpoint(path)
+        return cls.restore(load_checkpoint(source), source, device, **options)
 
     @classmethod
     def restore(
-        cls, content: dict[str, Any], file: Path, device: DeviceName = "auto", **options: Any
+        cls, content: dict[str, Any], source: Source, device: DeviceName = "auto", **options: Any
     ) -> Predictor:
-        """Build a predictor from the content that `load_checkpoint` read from a file."""
-        config, card = restore_config(content, file), restore_card(content, file)
+        """Build a predictor from the content that `load_checkpoint` read from a source."""
+        config, card = restore_config(content, source), restore_card(content, source)
         statistics = restore_statistics(content, config)
         hardware = choose_hardware(device, config.precision)
         return cls(
-            hardware.to_device(restore_model(content, file)),
+            hardware.to_device(restore_model(content, source)),
             hardware=hardware,
             mean=statistics.mean,
             std=statistics.std,
             preprocess=Preprocess.from_config(config, card, statistics.mean),
             card=card,
-            origin=f"{file}, epoch {content['epoch']}",
+            origin=f"{source}, epoch {content['epoch']}",
             **options,
         )
 
