@@ -20,8 +20,9 @@ ORDER = (
     *("hardware", "distributed", "normalize"),
     *("features", "blocks", "upsample", "losses", "optim", "decoders", "encoders"),
     *("dry_run", "receptive_field", "config", "model", "summary", "streets", "data"),
-    *("tables", "checkpoint", "drawing", "inference", "evaluation", "metrics", "doctor", "starter"),
-    *("experiment", "training", "benchmark", "comparison", "testing", "commands", "__main__"),
+    *("tables", "model_folder", "checkpoint", "drawing", "inference", "evaluation", "publishing"),
+    *("metrics", "doctor", "starter", "experiment", "training", "benchmark", "comparison"),
+    *("testing", "commands", "__main__"),
 )
 # files of more than 250 lines, and why
 LONG = {
