@@ -226,6 +226,21 @@ def test_scores_are_those_of_the_split(run, folder, tmp_path):
     assert miou["value"] == round(expected["miou"], 4)
 
 
+def test_an_old_run_with_parts_of_its_own_is_published(run, tmp_path):
+    """Format 1 has its numbers in the config, and its classes in the card."""
+    path = run / "checkpoints/best.pt"
+    content = load_checkpoint(path)
+    for key in ("statistics", "classes"):
+        del content[key]
+    torch.save({**content, "format": 1, "imports": [str(tmp_path / "my_parts.py")]}, path)
+    assert push(run, REPO, "--dry-run", tmp_path / "published") == 0
+    assert same_masks(run, tmp_path / "published")
+    assert load_checkpoint(tmp_path / "published")["imports"] == ("my_parts.py",)
+    text = (tmp_path / "published" / "README.md").read_text()
+    assert "--overlay --import my_parts.py" in text
+    assert "parts of its author's own: my_parts.py." in text
+
+
 def test_without_its_data_nothing_is_pushed(run, tiny_set, tmp_path, capsys):
     tiny_set.root.rename(tmp_path / "moved")
     assert push(run, REPO, "--dry-run", tmp_path / "published") == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -107,10 +108,10 @@ def _data(card: Card) -> str:
     return "## Data\n\n" + "".join(lines) + (f"\n{card.citation}\n" if card.citation else "")
 
 
-def _use(repo: str, imports: list[str]) -> str:
-    address = f"{SCHEME}{repo}"
-    own = "".join(f" --import {name}" for name in without_private_paths(list(imports)))
-    note = f"\nIts parts of the author's own are in{own.replace(' --import', '')}.\n" if own else ""
+def _use(repo: str, imports: Sequence[str]) -> str:
+    address, names = f"{SCHEME}{repo}", without_private_paths(list(imports))
+    own = "".join(f" --import {name}" for name in names)
+    note = f"\nIt needs parts of its author's own: {', '.join(names)}.\n" if names else ""
     return (
         "## How to use it\n\n"
         "```sh\npip install 'segkit[hub]'\n"
