@@ -3,7 +3,8 @@
     {"format": 1, "config": {...}, "card": {...}, "model": state dict, "epoch": 3, "scores": {...}}
 
 and, in `last.pt`, `"training"`: all that going on needs. Plain types and tensors only, so that
-`weights_only=True` reads them.
+`weights_only=True` reads them. A folder of `segkit.model_folder`, here or on the hub, holds the
+same but for the training, and loads alike.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from segkit.data.card import Card
 from segkit.data.statistics import Statistics
 from segkit.errors import UserError
 from segkit.files import replacing
+from segkit.hub import Source, download, is_address, parse_address
 from segkit.invocation import import_hint
 from segkit.model import SegmentationModel, build_model
+from segkit.model_folder import DESCRIPTION, WEIGHTS, is_model_folder, read_model_folder
 
 FORMAT = 2
 READABLE = (1, 2)  # format 1 kept the computed numbers in its config
@@ -39,8 +42,32 @@ def save_checkpoint(path: Path, content: dict[str, Any], previous: Path | None =
         raise UserError(f"cannot write {path}: {error}; the file before it is untouched") from error
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU."""
+def load_checkpoint(source: Source) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU: a file, a model's folder, or one on the hub."""
+    if is_address(source):
+        content = read_model_folder(_download(source))
+    elif Path(source).is_dir():
+        content = read_model_folder(Path(source))
+    else:
+        content = _read_file(Path(source))
+    if content["format"] not in READABLE:
+        raise UserError(
+            f"{source} has checkpoint format {content['format']}, this segkit reads {FORMAT}; "
+            "use the version that wrote it"
+        )
+    return content
+
+
+def _download(source: Source) -> Path:
+    """Return the folder of the hub's cache that a model was downloaded to."""
+    address = parse_address(source)
+    if address.file:
+        raise UserError(f"{source} names a file; name the model: hf://{address.repo}")
+    return download(address, [DESCRIPTION, WEIGHTS])
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """Read the file of a checkpoint, and see whether it is one."""
     try:
         if zipfile.is_zipfile(path):  # torch writes a checksum of each part, but reads none
             with zipfile.ZipFile(path) as archive:
@@ -63,28 +90,32 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} is not a segkit checkpoint; an encoder's weights go to model.encoder.weights"
         )
-    if content["format"] not in READABLE:
-        raise UserError(
-            f"{path} has checkpoint format {content['format']}, this segkit reads {FORMAT}; "
-            "use the version that wrote it"
-        )
     return content
 
 
-def find_checkpoint(path: Path) -> Path:
-    """Return the best checkpoint of a run folder, else the last; a file stands for itself."""
+def find_checkpoint(source: Source) -> Source:
+    """Return the best checkpoint of a run folder, else the last.
+
+    A file, the folder of a model and an address on the hub stand for themselves.
+    """
+    if is_address(source):
+        return source
+    path = Path(source)
     if path.suffix in (".yaml", ".yml"):
         raise UserError(f"{path} is no checkpoint; name the run folder that was trained from it")
-    if not path.is_dir():
+    if not path.is_dir() or is_model_folder(path):
         return path
     candidates = [path / "checkpoints" / BEST, path / "checkpoints" / LAST]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    raise UserError(f"{path} holds no checkpoint; looked for {candidates[0]} and {candidates[1]}")
+    raise UserError(
+        f"{path} holds no checkpoint; looked for {candidates[0]} and {candidates[1]}, and for "
+        f"{WEIGHTS} with {DESCRIPTION}"
+    )
 
 
-def restore_config(content: dict[str, Any], path: Path) -> Config:
+def restore_config(content: dict[str, Any], source: Source) -> Config:
     """Return the config that a checkpoint was trained by.
 
     Raises:
@@ -92,20 +123,21 @@ def restore_config(content: dict[str, Any], path: Path) -> Config:
     """
     if content["config"] is None:
         raise UserError(
-            f"{path} was trained from Python, without a config, so its model cannot be rebuilt; "
+            f"{source} was trained from Python, without a config, so its model cannot be rebuilt; "
             "build the model yourself, load the checkpoint's 'model' into it, and pass it to "
             "segkit.Predictor"
         )
     try:
-        return locate_card(parse_config(content["config"], str(path)), path)
+        config = parse_config(content["config"], str(source))
     except UserError as error:
         raise UserError(f"{error}{import_hint(content.get('imports', ()))}") from error
+    return config if is_address(source) else locate_card(config, Path(source))
 
 
-def restore_card(content: dict[str, Any], path: Path) -> Card:
+def restore_card(content: dict[str, Any], source: Source) -> Card:
     """Return the card of the data set that a checkpoint was trained on."""
     if content["card"] is None:
-        raise UserError(f"{path} was trained from Python, without a card")
+        raise UserError(f"{source} was trained from Python, without a card")
     return Card.model_validate(content["card"])
 
 
@@ -127,12 +159,12 @@ def restore_classes(content: dict[str, Any]) -> list[str]:
     return [entry["name"] for entry in content["card"]["classes"]]
 
 
-def restore_settings(content: dict[str, Any], path: Path) -> dict[str, Any]:
+def restore_settings(content: dict[str, Any], source: Source) -> dict[str, Any]:
     """Return the settings of a checkpoint as plain values, see `Experiment.settings`."""
     if content["config"] is None:
         settings: dict[str, Any] = content["settings"]
         return settings
-    config = restore_config(content, path)
+    config = restore_config(content, source)
     return resolved_settings(config, restore_statistics(content, config))
 
 
@@ -145,31 +177,31 @@ def resolved_settings(config: Config, statistics: Statistics) -> dict[str, Any]:
     return settings
 
 
-def restore_model(content: dict[str, Any], path: Path) -> SegmentationModel:
+def restore_model(content: dict[str, Any], source: Source) -> SegmentationModel:
     """Rebuild the model of a checkpoint; opens no socket."""
-    config = restore_config(content, path)
+    config = restore_config(content, source)
     model = build_model(config.model, len(restore_classes(content)), load_weights=False)
-    load_weights(model, content["model"], path)
+    load_weights(model, content["model"], source)
     return model
 
 
-def borrow_weights(model: nn.Module, path: Path) -> str:
+def borrow_weights(model: nn.Module, source: Source) -> str:
     """Start from the weights of another run, where names and shapes agree; says what was taken."""
-    weights, own = load_checkpoint(path)["model"], model.state_dict()
+    weights, own = load_checkpoint(source)["model"], model.state_dict()
     fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
     if all(value.ndim < 2 for value in fitting.values()):  # biases and counters fit by chance
-        raise UserError(f"train.init_from: no weight of {path} fits the model; leave it out")
+        raise UserError(f"train.init_from: no weight of {source} fits the model; leave it out")
     model.load_state_dict(fitting, strict=False)
     fresh = sorted(own.keys() - fitting.keys())
     unused = sorted(weights.keys() - fitting.keys())
-    report = f"{len(fitting)} of {len(own)} weights from {path}"
+    report = f"{len(fitting)} of {len(own)} weights from {source}"
     for names, what in ((fresh, "fresh"), (unused, "left over there")):
         if names:
             report += f"; {what}: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
     return report
 
 
-def load_weights(model: nn.Module, weights: dict[str, Any], path: Path) -> None:
+def load_weights(model: nn.Module, weights: dict[str, Any], source: Source) -> None:
     """Load a state dict, or say which model it is of."""
     own = model.state_dict()
     wrong = sorted(
@@ -179,7 +211,7 @@ def load_weights(model: nn.Module, weights: dict[str, Any], path: Path) -> None:
     if wrong:
         shown = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
         raise UserError(
-            f"{path} is the checkpoint of another model: {len(wrong)} weights do not fit "
+            f"{source} is the checkpoint of another model: {len(wrong)} weights do not fit "
             f"({shown}); use the config it was trained with"
         )
     model.load_state_dict(weights)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -146,7 +145,7 @@ class Experiment:
         model = build_model(config.model, card.num_classes, load_weights)
         notes = [] if overfit else warn_of_overlap(train, val)
         if load_weights and config.train.init_from:
-            source = find_checkpoint(Path(config.train.init_from))
+            source = find_checkpoint(config.train.init_from)
             notes.append(f"started  from {borrow_weights(model, source)}")
         experiment = cls(
             model,

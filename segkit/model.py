@@ -82,7 +82,7 @@ def create_model(
         decoder: registered name, such as `unet`; its options follow by keyword.
         encoder: registered name, such as `vgg16_bn`, with its `encoder_options`.
         num_classes: channels of the logits, 2 or more.
-        weights: of the encoder: None (random), `imagenet`, or a weight file.
+        weights: of the encoder: None (random), `imagenet`, or a weight file, here or on the hub.
         in_channels: channels of the images.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Tables for the terminal."""
+"""Tables for the terminal and for Markdown."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+Rows = list[list[str]]  # the first one is the header
 
 
 def make_table(title: str, header: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
@@ -26,3 +28,11 @@ def as_text(table: Table, width: int = 200) -> str:
     with console.capture() as capture:
         console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def as_markdown(rows: Rows) -> str:
+    """Write a table in Markdown."""
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines = ["| " + " | ".join(row) + " |" for row in escaped]
+    lines.insert(1, "|---" * len(rows[0]) + "|")
+    return "\n".join(lines) + "\n"

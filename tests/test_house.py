@@ -16,21 +16,13 @@ ROOT = Path(__file__).parents[1] / "segkit"
 
 # Each may import those before it. The longest name counts: `data.card` would be apart from `data`.
 ORDER = (
-    *("errors", "files", "labels", "units", "registry", "shipped", "invocation"),
+    *("errors", "files", "labels", "units", "registry", "shipped", "invocation", "hub"),
     *("hardware", "distributed", "normalize"),
     *("features", "blocks", "upsample", "losses", "optim", "decoders", "encoders"),
     *("dry_run", "receptive_field", "config", "model", "summary", "streets", "data"),
-    *("tables", "checkpoint", "drawing", "inference", "evaluation", "metrics", "doctor", "starter"),
-    *(
-        "export",
-        "experiment",
-        "training",
-        "benchmark",
-        "comparison",
-        "testing",
-        "commands",
-        "__main__",
-    ),
+    *("tables", "model_folder", "checkpoint", "drawing", "inference", "evaluation", "publishing"),
+    *("metrics", "doctor", "starter", "export", "experiment", "training", "benchmark"),
+    *("comparison", "testing", "commands", "__main__"),
 )
 # files of more than 250 lines, and why
 LONG = {

@@ -21,7 +21,7 @@ from segkit.invocation import started_as
 from segkit.registry import import_parts
 
 COMMANDS = (
-    *("new", "train", "eval", "predict", "export", "compare", "runs", "config", "summary"),
+    *("new", "train", "eval", "predict", "export", "push", "compare", "runs", "config", "summary"),
     *("check-data", "browse", "fetch-data", "find-lr", "benchmark"),
 )
 

@@ -13,7 +13,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from segkit.commands.options import add_block, add_data_root, add_device, positive
+from segkit.commands.options import (
+    add_block,
+    add_data_root,
+    add_device,
+    checkpoint,
+    positive,
+)
 from segkit.files import check_folder
 from segkit.invocation import repeat
 
@@ -23,10 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "models",
         nargs="+",
-        type=Path,
+        type=checkpoint,
         metavar="MODEL",
-        help="an experiment (YAML), trained if it is not yet; or a run folder or checkpoint. Runs "
-        "that differ by their seed alone are one model",
+        help="an experiment (YAML), trained if it is not yet; or a run folder, a checkpoint or "
+        "hf://user/model on the hub. Runs that differ by their seed alone are one model",
     )
     parser.add_argument(
         "--seeds", type=positive, default=3, help="runs of each experiment (default: 3)"

@@ -15,10 +15,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from segkit.commands.options import (
+    CHECKPOINT,
     add_block,
     add_data_root,
     add_device,
     add_inference,
+    checkpoint,
     read_inference,
 )
 from segkit.files import check_folder, check_output, write_file
@@ -26,7 +28,7 @@ from segkit.files import check_folder, check_output, write_file
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("checkpoint", type=Path, help="a run folder (its best.pt) or a file")
+    parser.add_argument("checkpoint", type=checkpoint, help=CHECKPOINT)
     parser.add_argument("--split", help="of the data set (default: the validation split)")
     parser.add_argument("--card", type=Path, help="another data set with the same classes")
     add_data_root(parser)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import Progress
 
-from segkit.commands.options import add_data_root, positive
+from segkit.commands.options import CHECKPOINT, add_data_root, checkpoint, positive
 from segkit.files import check_folder, write_file
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ BOUNDS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("checkpoint", type=Path, help="a run folder (its best.pt) or a file")
+    parser.add_argument("checkpoint", type=checkpoint, help=CHECKPOINT)
     parser.add_argument(
         "--to",
         nargs="+",

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
+from pathlib import Path
 from typing import Any
+
+from segkit.hub import REPOSITORY, SCHEME, Source, is_address
+
+CHECKPOINT = "a run folder (its best.pt), a file, or hf://user/model on the hub"
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +30,19 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no number from 1 upwards")
     return int(text)
+
+
+def checkpoint(text: str) -> Source:
+    """Take the address of a model on the hub as it is, which a path would lose a slash of."""
+    return text if is_address(text) else Path(text)
+
+
+def repository(text: str) -> str:
+    """Parse the name of a repository on the hub."""
+    name = text.removeprefix(SCHEME)
+    if not re.fullmatch(REPOSITORY, name):
+        raise argparse.ArgumentTypeError(f"'{text}' is no repository; write user/model")
+    return name
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

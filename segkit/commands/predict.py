@@ -21,12 +21,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from segkit.commands.options import add_device, add_inference, read_inference
+from segkit.commands.options import (
+    CHECKPOINT,
+    add_device,
+    add_inference,
+    checkpoint,
+    read_inference,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("checkpoint", type=Path, help="a run folder (its best.pt) or a file")
+    parser.add_argument("checkpoint", type=checkpoint, help=CHECKPOINT)
     parser.add_argument(
         "inputs",
         nargs="+",

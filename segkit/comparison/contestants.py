@@ -24,6 +24,7 @@ from segkit.data.statistics import compute_statistics
 from segkit.errors import UserError
 from segkit.experiment import Experiment
 from segkit.hardware import DeviceName, choose_hardware
+from segkit.hub import Source, is_address, parse_address
 from segkit.inference.backends.files import is_exported, load_content
 from segkit.shipped import find
 from segkit.training.listeners.run_folder import RunFolder, holds_run
@@ -46,11 +47,11 @@ class Contestant:
     config: Config
     card: Card
     settings: dict[str, Any]
-    checkpoints: list[Path] = field(default_factory=list)
+    checkpoints: list[Source] = field(default_factory=list)
 
 
 def gather(
-    items: Sequence[Path],
+    items: Sequence[Source],
     seeds: int,
     out: Path,
     device: DeviceName = "auto",
@@ -60,8 +61,8 @@ def gather(
     """Find the contestants, and train those that are not yet trained.
 
     Args:
-        items: YAML files of experiments, or the names of shipped ones; run folders or checkpoints,
-            of which those that differ by their seed alone are one contestant.
+        items: YAML files of experiments, or the names of shipped ones; runs, see
+            `Predictor.load`, of which those that differ by their seed alone are one contestant.
         seeds: runs of each experiment, from its own seed upwards.
         out: where the runs of experiments are, `out/NAME-seedN`.
         device: to train on.
@@ -73,13 +74,14 @@ def gather(
     """
     found: list[Contestant] = []
     experiments: list[Contestant] = []
-    for item in (find("configs", item) for item in items):
-        if item.suffix in (".yaml", ".yml"):
-            config = load_config(item, data_root=data_root)
+    for item in items:
+        file = find("configs", item)
+        if file.suffix in (".yaml", ".yml"):
+            config = load_config(file, data_root=data_root)
             card = load_card(config.data.card, config.data.root)
             train = SampleReader(card, config.data.train_split, config.model.in_channels)
             settings = resolved_settings(config, compute_statistics(config, train))
-            experiments.append(Contestant(item.stem, config, card, settings))
+            experiments.append(Contestant(file.stem, config, card, settings))
             found.append(experiments[-1])
         else:
             _add_run(item, found, data_root)
@@ -100,23 +102,31 @@ def gather(
     return found
 
 
-def _add_run(item: Path, found: list[Contestant], data_root: str | None) -> None:
+def _add_run(item: Source, found: list[Contestant], data_root: str | None) -> None:
     """Add a run to the contestant that it differs from by its seed alone, or as a new one."""
-    file = find_checkpoint(item)
-    content = load_content(file)
-    config, card = restore_config(content, file), restore_card(content, file)
-    settings = restore_settings(content, file)
-    if is_exported(file):
+    source = find_checkpoint(item)
+    content = load_content(source)
+    config, card = restore_config(content, source), restore_card(content, source)
+    settings = restore_settings(content, source)
+    if is_exported(source):
         export = content["export"]
         settings["export"] = {key: export[key] for key in ("format", "precision")}
     for contestant in found:
         same = {**settings, "seed": contestant.settings["seed"]}
         if contestant.checkpoints and not changes(contestant.settings, same):
-            contestant.checkpoints.append(file)
+            contestant.checkpoints.append(source)
             return
+    name = re.sub(r"-seed\d+$", "", _name_of(source))
+    found.append(Contestant(name, move_data(config, data_root), card, settings, [source]))
+
+
+def _name_of(source: Source) -> str:
+    """Return the name of a model on the hub, of a run folder, or of a file."""
+    if is_address(source):
+        return parse_address(source).repo.partition("/")[2]
+    file = Path(source)
     folder = file.parent.parent if file.parent.name == "checkpoints" else file
-    name = re.sub(r"-seed\d+$", "", folder.resolve().name)
-    found.append(Contestant(name, move_data(config, data_root), card, settings, [file]))
+    return folder.resolve().name
 
 
 def _train(config: Config, device: DeviceName) -> None:

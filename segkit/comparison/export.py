@@ -10,8 +10,8 @@ import numpy as np
 from segkit.comparison.results import Compared, Difference, best
 from segkit.evaluation.export import as_csv
 from segkit.evaluation.scores import Shares, percent
+from segkit.tables import Rows
 
-Rows = list[list[str]]  # the first one is the header
 IN_MAIN_TABLE = ("foreground_iou", "pixel_accuracy", "miou", "boundary_f1")
 
 
@@ -87,14 +87,6 @@ def difference_line(difference: Difference) -> str:
         low, high = difference.interval
         shown += f" [{100 * low:+.1f}, {100 * high:+.1f}]"
     return f"{shown}: {difference.verdict}"
-
-
-def as_markdown(rows: Rows) -> str:
-    """Write a table in Markdown."""
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    lines = ["| " + " | ".join(row) + " |" for row in escaped]
-    lines.insert(1, "|---" * len(rows[0]) + "|")
-    return "\n".join(lines) + "\n"
 
 
 def run_csv(results: Sequence[Compared]) -> str:

@@ -8,20 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segkit.comparison.contestants import Contestant, other_differences
-from segkit.comparison.export import (
-    Rows,
-    as_markdown,
-    class_table,
-    difference_table,
-    main_table,
-    run_csv,
-)
+from segkit.comparison.export import class_table, difference_table, main_table, run_csv
 from segkit.comparison.results import MIN_RUNS, Compared, differences
 from segkit.drawing.costs import draw_costs
 from segkit.drawing.pages import render
 from segkit.evaluation.intervals import MIN_BLOCKS
 from segkit.files import write_file
 from segkit.hardware import Hardware
+from segkit.tables import Rows, as_markdown
 
 COMPARED = ("foreground_iou", "miou", "boundary_f1")  # headlines whose differences are worked out
 

@@ -71,7 +71,10 @@ COMMON: dict[str, dict[str, Any]] = {
     "encoder": {
         "weights": (
             str | None,
-            Field(None, description="null, imagenet, or a .pth, .pt or .safetensors file"),
+            Field(
+                None,
+                description="null, imagenet, hf://user/model, or a .pth, .pt or .safetensors file",
+            ),
         ),
     },
     "optimizer": {

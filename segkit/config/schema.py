@@ -64,7 +64,7 @@ class TrainConfig(Section):
     epochs: int = Field(ge=1)
     """how often training sees every image"""
     init_from: str | None = None
-    """a run folder or checkpoint whose weights to start from"""
+    """a run folder, a checkpoint or hf://user/model whose weights to start from"""
     accumulate: int = Field(1, ge=1)
     """batches in an optimiser step"""
     clip_norm: float | None = Field(None, gt=0)

@@ -148,7 +148,7 @@ class VGGEncoder(nn.Module):
         classifier and the layers after the deepest tap are ignored.
 
         Args:
-            source: `imagenet`, or a .pth, .pt or .safetensors file with torchvision's key names.
+            source: see `resolve_weights`; a file has torchvision's key names, or timm's.
 
         Raises:
             UserError: a failed download, or weights that cannot be read or do not fit.
@@ -168,7 +168,7 @@ class VGGEncoder(nn.Module):
         """Return whether a key belongs to the classifier or to a layer that was not built."""
         part, number = f"{key}..".split(".")[:2]
         deeper = part == "features" and number.isdecimal() and int(number) >= len(self.features)
-        return deeper or part == "classifier"
+        return deeper or part in ("classifier", "pre_logits", "head")  # the latter two are timm's
 
     def _run(self, stage: range, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Run the layers of one stage; return the tapped maps, its pool's indices, and the end."""

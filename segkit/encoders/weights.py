@@ -1,4 +1,4 @@
-"""Weights for encoders: from ImageNet by name, or from a file; checked before they are loaded."""
+"""Weights for encoders: from ImageNet, the hub or a file; checked before they are loaded."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from segkit.errors import UserError
+from segkit.hub import Source, download, is_address, parse_address
 from segkit.registry import find, names
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -24,8 +25,16 @@ TIMEOUT_SECONDS = 30.0  # for each wait on the network, not for the whole downlo
 _log = logging.getLogger(__name__)
 
 
-def resolve_weights(name: str, weights: str | Path) -> Path:
-    """Return the file that `weights` names; `imagenet` is downloaded for the encoder `name`."""
+def resolve_weights(name: str, weights: Source) -> Path:
+    """Return the file that `weights` names.
+
+    Args:
+        name: of the encoder that `imagenet` is downloaded for.
+        weights: `imagenet`, a path, or an address on the hub: `hf://user/model` for its
+            model.safetensors, or `hf://user/model/FILE.safetensors`.
+    """
+    if is_address(weights):
+        return _from_hub(weights)
     if str(weights) != "imagenet":
         return Path(weights).expanduser()
     url = imagenet_url(name)
@@ -33,6 +42,18 @@ def resolve_weights(name: str, weights: str | Path) -> Path:
     if not os.path.isfile(path):  # unlike Path.is_file, never raises
         _download(url, path)
     return path
+
+
+def _from_hub(weights: Source) -> Path:
+    """Return the file in the hub's cache; without its name, that of most repositories."""
+    address = parse_address(weights)
+    file = address.file or "model.safetensors"
+    if not file.endswith(".safetensors"):
+        raise UserError(
+            f"{weights} is no .safetensors file; no other kind is taken from the hub, as it could "
+            "run code"
+        )
+    return download(address, [file]) / file
 
 
 def imagenet_url(name: str) -> str:

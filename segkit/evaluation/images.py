@@ -119,6 +119,16 @@ def evaluate_images(
     )
 
 
+def spread(length: int, count: int) -> list[int]:
+    """Return the indices of up to `count` samples, evenly spread over a data set.
+
+    >>> spread(10, 3)
+    [0, 3, 6]
+    """
+    count = min(length, count)
+    return [index * length // count for index in range(count)]
+
+
 def predict_samples(
     predictor: Predictor, dataset: Any, indices: Iterable[int]
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -22,6 +22,7 @@ from segkit.distributed import SINGLE, Processes
 from segkit.errors import UserError
 from segkit.evaluation.images import Evaluation, evaluate_images
 from segkit.hardware import DeviceName
+from segkit.hub import Source
 from segkit.inference import Predictor
 from segkit.inference.backends.files import load_content
 
@@ -33,6 +34,7 @@ class EvaluationTarget:
     predictor: Predictor  # made from the checkpoint
     config: Config  # it was trained with
     dataset: SegmentationDataset  # the split, transformed for evaluation
+    content: dict[str, Any]  # all that the checkpoint holds
 
     @property
     def card(self) -> Card:
@@ -52,7 +54,7 @@ class EvaluationTarget:
 
 
 def load_target(
-    checkpoint: Path,
+    checkpoint: Source,
     split: str | None = None,
     device: DeviceName = "auto",
     *,
@@ -63,34 +65,34 @@ def load_target(
     """Load a checkpoint and find its data.
 
     Args:
-        checkpoint: a file, also an exported one, or a run folder for its best one.
+        checkpoint: see `Predictor.load`.
         split: of the data set; None: the validation split of the training.
         device: auto takes CUDA where there is one.
         card: of another data set with the same classes.
         data_root: where the data lies now.
         inference: options of `Predictor`.
     """
-    file = find_checkpoint(checkpoint)
-    content = load_content(file)
-    predictor = Predictor.restore(content, file, device, **inference)
-    dataset = load_split(content, file, split, card=card, data_root=data_root)
-    return EvaluationTarget(predictor, restore_config(content, file), dataset)
+    source = find_checkpoint(checkpoint)
+    content = load_content(source)
+    predictor = Predictor.restore(content, source, device, **inference)
+    dataset = load_split(content, source, split, card=card, data_root=data_root)
+    return EvaluationTarget(predictor, restore_config(content, source), dataset, content)
 
 
 def load_split(
     content: dict[str, Any],
-    file: Path,
+    source: Source,
     split: str | None = None,
     *,
     card: Path | None = None,
     data_root: str | None = None,
 ) -> SegmentationDataset:
     """Find the images that a checkpoint is evaluated on, see `load_target`."""
-    config = restore_config(content, file)
-    used = trained = restore_card(content, file)
+    config = restore_config(content, source)
+    used = trained = restore_card(content, source)
     if card:
         used = load_card(card)
-        check_same_classes(used, trained, f"{card}", f"{file}, epoch {content['epoch']}")
+        check_same_classes(used, trained, f"{card}", f"{source}, epoch {content['epoch']}")
     if data_root:
         used = used.model_copy(update={"root": str(Path(data_root).resolve())})
     reader = SampleReader(

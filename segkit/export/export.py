@@ -25,6 +25,7 @@ from segkit.checkpoint import (
 )
 from segkit.data.dataset import Sample
 from segkit.errors import UserError, unknown_name
+from segkit.evaluation.images import spread
 from segkit.evaluation.target import load_split
 from segkit.export.deployed import DeployedModel, Output, first_line
 from segkit.export.formats import Format, Precision
@@ -36,6 +37,7 @@ from segkit.export.openvino_format import OpenVinoFormat
 from segkit.export.tensorrt_format import TensorRtFormat
 from segkit.export.torch_formats import CompiledFormat, ProgramFormat, ScriptFormat
 from segkit.hardware import Hardware
+from segkit.hub import Source
 from segkit.inference.backends.pytorch import TorchBackend
 from segkit.model import SegmentationModel
 from segkit.normalize import Normalize
@@ -98,7 +100,7 @@ class Exporter:
     """Exports a checkpoint, one file at a time.
 
     Args:
-        checkpoint: a run folder, or a file.
+        checkpoint: see `Predictor.load`.
         out: folder of the files, which is there.
         request: what to export.
         split: to compare on; None: the validation split.
@@ -112,7 +114,7 @@ class Exporter:
 
     def __init__(
         self,
-        checkpoint: Path,
+        checkpoint: Source,
         out: Path,
         request: Request,
         *,
@@ -123,20 +125,20 @@ class Exporter:
     ) -> None:
         self.out, self.request, self.log, self.on_image = out, request, log, on_image
         self.tasks = list(_tasks(request))
-        file = find_checkpoint(checkpoint)
-        content = load_checkpoint(file)
-        config, self.card = restore_config(content, file), restore_card(content, file)
+        source = find_checkpoint(checkpoint)
+        content = load_checkpoint(source)
+        config, self.card = restore_config(content, source), restore_card(content, source)
         self.channels = config.model.in_channels
         statistics = restore_statistics(content, config)
-        self.model: SegmentationModel = restore_model(content, file).eval()
+        self.model: SegmentationModel = restore_model(content, source).eval()
         self.normalize = Normalize(statistics.mean, statistics.std)
         self.reference = TorchBackend(self.model, CPU, statistics.mean, statistics.std)
-        self.metadata = describe(content, file, self.model, request.outputs)
-        self.dataset = load_split(content, file, split, data_root=data_root)
+        self.metadata = describe(content, source, self.model, request.outputs)
+        self.dataset = load_split(content, source, split, data_root=data_root)
         self.calibration: Images = []
         if "int8" in request.precisions:
             train_split = config.data.train_split
-            train_set = load_split(content, file, train_split, data_root=data_root)
+            train_set = load_split(content, source, train_split, data_root=data_root)
             self.calibration = calibration_images(train_set, request.calibration, request.seed)
             log(f"int8 is calibrated on {len(self.calibration)} images of '{train_split}'")
 
@@ -150,8 +152,7 @@ class Exporter:
     def samples(self) -> list[int]:
         """List the indices of the images to compare on, spread evenly over the split."""
         there = len(self.dataset)
-        asked = min(self.request.images or there, there)
-        return [index * there // asked for index in range(asked)]
+        return spread(there, self.request.images or there)
 
     def _export(self, name: str, precision: Precision, folder: Path) -> Exported:
         form = FORMATS[name]

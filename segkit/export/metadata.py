@@ -7,22 +7,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 import segkit
 from segkit.checkpoint import restore_card, restore_config, restore_statistics
 from segkit.errors import UserError
 from segkit.evaluation.scores import percent
+from segkit.hub import Source
 from segkit.inference.tiles import exact_reach
 from segkit.model import SegmentationModel
 
 
 def describe(
-    content: dict[str, Any], file: Path, model: SegmentationModel, outputs: Sequence[str]
+    content: dict[str, Any], source: Source, model: SegmentationModel, outputs: Sequence[str]
 ) -> dict[str, Any]:
     """Return what holds for all files of a checkpoint, as plain values.
 
     Args:
         content: of the checkpoint.
-        file: of the checkpoint.
+        source: of the checkpoint.
         model: of the checkpoint.
         outputs: of the files.
 
@@ -31,14 +34,14 @@ def describe(
         somebody without segkit needs: the input and outputs, the classes with their colours and
         raw labels, and how the images were normalised, which the graph does itself.
     """
-    config, card = restore_config(content, file), restore_card(content, file)
+    config, card = restore_config(content, source), restore_card(content, source)
     statistics = restore_statistics(content, config)
     channels = config.model.in_channels
     reach = _reach(model, channels)
     field = None if isinstance(reach, str) else reach[2]
     return {
         "segkit": segkit.__version__,
-        "checkpoint": {"file": file.name, "sha256": _checksum(file)},
+        "checkpoint": {"name": Path(source).name, "sha256": _checksum(content["model"])},
         "input": {
             "name": "image",
             "dtype": "uint8" if card.image_max is None else "float32",
@@ -72,11 +75,12 @@ def _reach(model: SegmentationModel, channels: int) -> list[int] | str:
         return str(error)
 
 
-def _checksum(file: Path) -> str:
+def _checksum(weights: dict[str, Tensor]) -> str:
+    """Return the checksum of weights, whatever file they came in."""
     digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(2**20):
-            digest.update(block)
+    for name, value in sorted(weights.items()):
+        digest.update(name.encode())
+        digest.update(value.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -105,7 +109,7 @@ def as_lines(metadata: dict[str, Any]) -> list[str]:
         f"{gate['images']} images; {'; '.join(gate['failures']) or 'agrees'}"
         if gate
         else "",
-        "made of": f"{metadata['checkpoint']['file']}, sha256 {metadata['checkpoint']['sha256']}",
+        "made of": f"{metadata['checkpoint']['name']}, sha256 {metadata['checkpoint']['sha256']}",
         "by": f"segkit {metadata['segkit']}",
     }
     return [f"{name:<8} {text}" for name, text in lines.items() if text]

@@ -21,6 +21,7 @@ from segkit.data.card import Card
 from segkit.errors import UserError
 from segkit.features import Size
 from segkit.hardware import DeviceName, Hardware, choose_hardware
+from segkit.hub import Source
 from segkit.inference.backends.base import Backend
 from segkit.inference.backends.files import is_exported, load_content, open_exported
 from segkit.inference.backends.pytorch import TorchBackend
@@ -93,44 +94,45 @@ class Predictor:
             self.reach = self.backend.reach(self.preprocess.channels)
 
     @classmethod
-    def load(cls, path: str | Path, device: DeviceName = "auto", **options: Any) -> Predictor:
-        """Load a checkpoint or an exported file; either holds all that prediction needs.
+    def load(cls, path: Source, device: DeviceName = "auto", **options: Any) -> Predictor:
+        """Load a checkpoint or an exported file, which hold all that prediction needs.
 
-        Opens no socket.
+        What is local opens no socket.
 
         Args:
-            path: of a checkpoint, of a run folder for its best one, or of an `.onnx` or `.xml`
-                file that segkit exported.
+            path: of a checkpoint, of a run folder for its best one, of a model's folder, or of an
+                `.onnx` or `.xml` file that segkit exported; or `hf://user/model`, with `@revision`
+                if need be, which the hub's cache keeps.
             device: auto takes CUDA where there is one, see `choose_hardware`.
             options: `tiles`, `flip` and `scales`, see the class.
 
         Raises:
             UserError: no such file, a damaged one, or a runtime that is not installed.
         """
-        file = find_checkpoint(Path(path))
-        return cls.restore(load_content(file), file, device, **options)
+        source = find_checkpoint(path)
+        return cls.restore(load_content(source), source, device, **options)
 
     @classmethod
     def restore(
-        cls, content: dict[str, Any], file: Path, device: DeviceName = "auto", **options: Any
+        cls, content: dict[str, Any], source: Source, device: DeviceName = "auto", **options: Any
     ) -> Predictor:
-        """Build a predictor from the content that `load_content` read from a file."""
-        config, card = restore_config(content, file), restore_card(content, file)
+        """Build a predictor from the content that `load_content` read from a source."""
+        config, card = restore_config(content, source), restore_card(content, source)
         statistics = restore_statistics(content, config)
         model: nn.Module | Backend
         own: dict[str, Any] = {}  # an exported model normalises by itself
-        if is_exported(file):
-            model = open_exported(file, device)
+        if is_exported(source):
+            model = open_exported(Path(source), device)
         else:
             hardware = choose_hardware(device, config.precision)
-            model = hardware.to_device(restore_model(content, file))
+            model = hardware.to_device(restore_model(content, source))
             own = {"hardware": hardware, "mean": statistics.mean, "std": statistics.std}
         return cls(
             model,
             **own,
             preprocess=Preprocess.from_config(config, card, statistics.mean),
             card=card,
-            origin=f"{file}, epoch {content['epoch']}",
+            origin=f"{source}, epoch {content['epoch']}",
             **options,
         )
 

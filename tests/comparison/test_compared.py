@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 
 from segkit.comparison.export import (
-    as_markdown,
     difference_line,
     difference_table,
     main_table,
@@ -17,6 +16,7 @@ from segkit.comparison.report import compared
 from segkit.comparison.results import Compared, differences
 from segkit.evaluation.results import HEADLINES, Headline
 from segkit.receptive_field import Reach
+from segkit.tables import as_markdown
 
 SAMPLES = 4000
 REACH = Reach(3, 3, 7)

@@ -180,7 +180,7 @@ def make(folder, class_names, scenes, figures="{}", inference=None, **keys):
         **(inference or {}),
         origin="runs/<x>/checkpoints/best.pt, epoch 3",
     )
-    target = EvaluationTarget(predictor, CONFIG, dataset)
+    target = EvaluationTarget(predictor, CONFIG, dataset, {})
     loader = Loader(dataset, EpochBatches(len(dataset), 1, shuffle=False), 0)
     found = evaluate_images(predictor, loader, len(class_names), boundaries=True, calibration=True)
     results = summarize_evaluation(

@@ -7,6 +7,7 @@ from typing import Any
 
 from segkit.checkpoint import load_checkpoint
 from segkit.errors import UserError
+from segkit.hub import Source, is_address
 from segkit.inference.backends.exported import ExportedModel
 from segkit.inference.backends.onnxruntime import OnnxRuntimeModel
 from segkit.inference.backends.openvino import OpenVinoModel
@@ -17,9 +18,9 @@ EXPORTED: dict[str, type[OnnxRuntimeModel] | type[OpenVinoModel]] = {
 }
 
 
-def is_exported(path: Path) -> bool:
+def is_exported(source: Source) -> bool:
     """Return whether a file is an exported one that segkit runs."""
-    return path.suffix in EXPORTED
+    return not is_address(source) and Path(source).suffix in EXPORTED
 
 
 def open_exported(path: Path, device: str = "auto") -> ExportedModel:
@@ -33,6 +34,8 @@ def open_exported(path: Path, device: str = "auto") -> ExportedModel:
     return EXPORTED[path.suffix](path, device)
 
 
-def load_content(path: Path) -> dict[str, Any]:
+def load_content(source: Source) -> dict[str, Any]:
     """Read a checkpoint, or what an exported file says of the one that it was made of."""
-    return open_exported(path, "cpu").metadata if is_exported(path) else load_checkpoint(path)
+    if is_exported(source):
+        return open_exported(Path(source), "cpu").metadata
+    return load_checkpoint(source)

@@ -9,7 +9,7 @@ from pathlib import Path
 from segkit.drawing.curves import draw_curves
 from segkit.drawing.predictions import draw_predictions
 from segkit.evaluation import Scores
-from segkit.evaluation.images import predict_samples
+from segkit.evaluation.images import predict_samples, spread
 from segkit.training.listeners.base import Listener, Run
 from segkit.training.progress import Row
 
@@ -30,13 +30,12 @@ class Pictures(Listener):
             return
         experiment, history = trainer.experiment, trainer.state.progress.history
         draw_curves(self.folder / "curves.png", history, experiment.classes)
-        count = 0
+        chosen = []
         if experiment.val_set is not None and scores is not None:
             length = len(experiment.val_set)  # type: ignore[arg-type]
-            count = min(experiment.train.samples, length)
-        if count:
-            spread = [index * length // count for index in range(count)]
-            rows = list(predict_samples(trainer.predictor, experiment.val_set, spread))
+            chosen = spread(length, experiment.train.samples)
+        if chosen:
+            rows = list(predict_samples(trainer.predictor, experiment.val_set, chosen))
             self.sample = self.folder / "samples" / f"epoch_{len(history):03}.png"
             draw_predictions(self.sample, rows, experiment.classes)
         self.drawn = time.monotonic()
