@@ -29,7 +29,7 @@ from segkit.inference.preprocess import Preprocess, as_tensor
 from segkit.inference.region import Region, grow, sample, scaled, source_of, whole
 from segkit.inference.tiles import Tiles, blend
 from segkit.labels import Classes, Color
-from segkit.receptive_field import Reach
+from segkit.receptive_field import Halo
 
 
 class Predictor:
@@ -88,9 +88,9 @@ class Predictor:
             self.classes = Classes.named(class_names, colors)
         self.origin = origin
         self.stride = self.backend.stride
-        self.reach = Reach(0, 0, 1)
+        self.halo = Halo(0, 0)
         if tiles and tiles.mode == "exact":
-            self.reach = self.backend.reach(self.preprocess.channels)
+            self.halo = self.backend.halo(self.preprocess.channels)
 
     @classmethod
     def load(cls, path: str | Path, device: DeviceName = "auto", **options: Any) -> Predictor:
@@ -149,7 +149,7 @@ class Predictor:
         height, width, _ = self.preprocess(np.asanyarray(image)).shape
         if self.tiles is None or self.tiles.fits((height, width), self.stride):
             return None
-        return self.tiles.cost((height, width), self.stride, self.reach)
+        return self.tiles.cost((height, width), self.stride, self.halo)
 
     @torch.no_grad()
     def segment(
@@ -216,7 +216,7 @@ class Predictor:
         """Return the logits of a region of a view, in the view's own coordinates."""
         size = _size(pixels)
         view_size = scaled(size, scale)
-        seen = grow(region, view_size, self.reach.before, self.reach.after, self.stride)
+        seen = grow(region, view_size, self.halo, self.stride)
         place = seen.mirrored(view_size[1]) if mirrored else seen
         read = source_of(place, view_size, size)
         # a copy, as the memory may be mapped read-only; channels last, as the network computes

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from segkit.errors import UserError
 from segkit.features import Size
 from segkit.inference.region import Region, grow
-from segkit.receptive_field import Reach, reach_of, sees_all
+from segkit.receptive_field import Halo, halo_of, sees_all
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Tiles:
         rows, columns = ([*range(0, length, step), length] for length in size)
         return [Region(*row, *column) for row in pairwise(rows) for column in pairwise(columns)]
 
-    def overhead(self, size: Size, stride: int, reach: Reach) -> float:
+    def overhead(self, size: Size, stride: int, halo: Halo) -> float:
         """Return the pixels computed for each pixel of the image, halo and overlap included."""
         if self.fits(size, stride):
             return 1.0
         if self.mode == "exact":
             cut = self.cut(size, stride)
-            sizes = [grow(r, size, reach.before, reach.after, stride).size for r in cut]
+            sizes = [grow(region, size, halo, stride).size for region in cut]
             computed = sum(height * width for height, width in sizes)
         else:
             computed = math.prod(
@@ -68,11 +68,12 @@ class Tiles:
             )
         return computed / math.prod(size)
 
-    def cost(self, size: Size, stride: int, reach: Reach) -> str:
+    def cost(self, size: Size, stride: int, halo: Halo) -> str:
         """Return how an image is cut and what that costs, in words."""
-        halo = f"with a halo of {reach.before}+{reach.after}"
-        how = halo if self.mode == "exact" else f"that overlap by {self.overlap:.0%}"
-        share = self.overhead(size, stride, reach)
+        how = f"with a halo of {halo.before}+{halo.after}"
+        if self.mode == "blend":
+            how = f"that overlap by {self.overlap:.0%}"
+        share = self.overhead(size, stride, halo)
         return f"tiles of {self.aligned(stride)} {how}: {share:.1f} pixels computed for each pixel"
 
     def starts(self, length: int, stride: int) -> list[int]:
@@ -84,16 +85,16 @@ class Tiles:
         return [round(i * (length - size) / (count - 1)) for i in range(count)]
 
 
-def exact_reach(model: nn.Module, channels: int | None) -> Reach:
-    """Return how far around a pixel the image influences its logits, the halo of exact tiles."""
+def exact_halo(model: nn.Module, channels: int | None) -> Halo:
+    """Return the halo of exact tiles, or refuse a network that cannot be cut exactly."""
     if not hasattr(model, "stride"):
         why = "it has no attribute 'stride' to say where tiles may begin"
     elif channels is None:
         why = "its number of channels is unknown without preprocess=Preprocess(channels)"
     elif sees_all(model):
         why = "a part of it declares that every pixel sees the whole image (sees_all)"
-    elif (reach := reach_of(model, channels)) is not None:
-        return reach
+    elif (halo := halo_of(model, channels)) is not None:
+        return halo
     else:
         why = "group norm lets every pixel see the whole image"
     raise UserError(f"this network cannot be cut exactly, as {why}; use tiles of mode blend")
