@@ -24,6 +24,7 @@ from segkit.features import Size
 from segkit.hardware import DeviceName, Hardware, choose_hardware
 from segkit.inference.backends.base import Backend
 from segkit.inference.backends.pytorch import TorchBackend
+from segkit.inference.memory import Room, find_room
 from segkit.inference.prediction import Prediction, assemble, resized, to_prediction
 from segkit.inference.preprocess import Preprocess, as_tensor
 from segkit.inference.region import Region, grow, sample, scaled, source_of, whole
@@ -91,6 +92,7 @@ class Predictor:
         self.halo = Halo(0, 0)
         if tiles and tiles.mode == "exact":
             self.halo = self.backend.halo(self.preprocess.channels)
+        self.room: Room | None = None
 
     @classmethod
     def load(cls, path: str | Path, device: DeviceName = "auto", **options: Any) -> Predictor:
@@ -146,10 +148,12 @@ class Predictor:
 
     def overhead(self, image: Any) -> str | None:
         """Return what cutting an image into tiles costs, in words; None if it stays whole."""
-        height, width, _ = self.preprocess(np.asanyarray(image)).shape
-        if self.tiles is None or self.tiles.fits((height, width), self.stride):
+        pixels = as_tensor(self.preprocess(np.asanyarray(image)))
+        tiles = self._tiles_for(pixels)
+        if tiles is None:
             return None
-        return self.tiles.cost((height, width), self.stride, self.halo)
+        cost = tiles.cost(_size(pixels), self.stride, self.halo)
+        return f"{cost}; auto: {self.room}" if self.room else cost
 
     @torch.no_grad()
     def segment(
@@ -171,17 +175,26 @@ class Predictor:
         """
         if logits and (self.averages or self.tiles):
             raise UserError("tiles and averaged views have no logits; leave them out of this one")
-        size = _size(pixels)
-        if self.tiles is None or self.tiles.fits(size, self.stride):
+        size, tiles = _size(pixels), self._tiles_for(pixels)
+        if tiles is None:
             scores = self._scores(pixels, whole(size))
             found = to_prediction(scores, self.averages, confidence, probabilities)
             return found._replace(logits=scores) if logits else found
-        blended = self.averages or self.tiles.mode == "blend"
+        blended = self.averages or tiles.mode == "blend"
         parts = (
             (region, to_prediction(scores, blended, confidence, probabilities))
-            for region, scores in self._parts(pixels, self.tiles)
+            for region, scores in self._parts(pixels, tiles)
         )
         return assemble(size, parts)
+
+    def _tiles_for(self, pixels: Tensor) -> Tiles | None:
+        """Return the tiles to cut an image into; None: it stays whole."""
+        size, tiles = _size(pixels), self.tiles
+        if tiles and tiles.size == "auto":
+            self.room = self.room or find_room(self.backend, pixels, tiles.memory)
+            scale = max(scale for scale, _ in self.views)
+            tiles = tiles.sized(size, self.stride, self.halo, self.room, scale)
+        return None if tiles is None or tiles.fits(size, self.stride) else tiles
 
     def _parts(self, pixels: Tensor, tiles: Tiles) -> Iterator[tuple[Region, Tensor]]:
         """Predict an image part by part; the parts cover it once."""
