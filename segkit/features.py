@@ -67,6 +67,14 @@ class Pyramid(NamedTuple):
     indices: list[Tensor] | None = None
 
 
+class Disposable(list[Tensor]):
+    """Maps that a decoder may take out of the list, so that each is freed once it has been read.
+
+    A list of this kind is the only holder of its maps. Out of any other list, which may be read
+    again, a decoder takes nothing.
+    """
+
+
 def crop_or_pad(
     x: Tensor, size: Size, mode: Literal["constant", "replicate"] = "constant"
 ) -> Tensor:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segkit.errors import UserError, unknown_name
-from segkit.features import Wants
+from segkit.features import Disposable, Wants
 from segkit.registry import find
 
 if TYPE_CHECKING:
@@ -44,8 +44,9 @@ class SegmentationModel(nn.Module):
         bottom, right = ((side + step - 1) // step * step - side for side in x.shape[-2:])
         # Without an `if`, whose answer for the example a trace would keep for every size, and
         # without a slice, for which torch.export would compare the sizes of the example.
-        x = F.pad(x, (0, right, 0, bottom))
-        logits = self.decoder(*self.encoder(x))
+        maps, *grids = self.encoder(F.pad(x, (0, right, 0, bottom)))
+        maps = Disposable(maps)
+        logits = self.decoder(maps, *grids)
         return F.pad(logits, (0, -right, 0, -bottom))
 
 

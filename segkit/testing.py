@@ -17,7 +17,7 @@ from segkit.errors import UserError
 from segkit.features import Pyramid, Wants, check_strides, strides_above
 from segkit.labels import IGNORE_INDEX
 from segkit.model import SegmentationModel
-from segkit.receptive_field import reach_of, sees_all
+from segkit.receptive_field import halo_of, sees_all
 
 
 def check_decoder(
@@ -228,9 +228,9 @@ def _check_network(build: Callable[[], nn.Module], image: Tensor, part: str) -> 
 
 @torch.no_grad()
 def _check_tiles(model: SegmentationModel) -> None:
-    reach = reach_of(model, 3)
-    assert reach is not None, "every logit depends on the whole image"
-    before, after = (-(-halo // model.stride) * model.stride for halo in reach[:2])
+    halo = halo_of(model, 3)
+    assert halo is not None, "every logit depends on the whole image"
+    before, after = (-(-side // model.stride) * model.stride for side in halo)
     tile, margin = 4 * model.stride, 8 * model.stride
     for axis in (2, 3):
         size = [2 * model.stride, 2 * model.stride]

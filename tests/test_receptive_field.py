@@ -12,7 +12,7 @@ from segkit.config import load_config
 from segkit.errors import UserError
 from segkit.features import Wants
 from segkit.model import build_model, create_model
-from segkit.receptive_field import Reach, layer_reaches, reach_of
+from segkit.receptive_field import Halo, Reach, halo_of, layer_reaches, reach_of
 from segkit.receptive_field.follow import follow_rows
 from segkit.registry import find
 from segkit.upsample import Interpolate, MaxUnpool, TransposedConv
@@ -98,6 +98,12 @@ def check_exact(model: nn.Module, length: int, period: int) -> None:
         max(last - r for r, (_, last) in zip(rows, seen, strict=True)),
         max(last - first + 1 for first, last in seen),
     )
+    stride = model.stride
+    starts = [r // stride * stride for r in rows]
+    assert halo_of(model, 1) == Halo(
+        max(start - first for start, (first, _) in zip(starts, seen, strict=True)),
+        max(last - (start + stride - 1) for start, (_, last) in zip(starts, seen, strict=True)),
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,6 +151,22 @@ def test_each_phase_of_small_networks(name, axis):
     rows = range(length // 2 // period * period, length // 2 // period * period + period)
     seen = footprint(made_visible(model), length, rows, axis)
     assert computed(model, length, rows, axis) == seen
+
+
+@pytest.mark.parametrize("name", [name for name, (_, period) in SMALL.items() if period != 3])
+def test_a_halo_of_one_pixel_less_is_too_little(name):
+    model, period = SMALL[name]
+    before, after = halo_of(model, 1)
+    start, end = 64, 64 + period
+    model = made_visible(model)
+    images = torch.rand(1, 1, 128, 8, dtype=torch.float64).repeat(5, 1, 1, 1)
+    for image, row in zip(
+        images[1:], [start - before, end - 1 + after, start - before - 1, end + after], strict=True
+    ):
+        image[:, row] += 1
+    with torch.no_grad():
+        tile, *others = model(images)[:, :, start:end]
+    assert [not torch.equal(other, tile) for other in others] == [True, True, False, False]
 
 
 def test_what_an_image_pads_does_not_shorten_the_reach():
@@ -227,10 +249,8 @@ def test_a_tile_with_its_halo_is_the_whole(config):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.rand_like(parameter))
-    before, after, _ = reach_of(model, 1)
     stride = model.stride
-    top = -(-before // stride) * stride  # the halo in whole strides
-    bottom = -(-after // stride) * stride
+    top, bottom = (-(-side // stride) * stride for side in halo_of(model, 1))  # in whole strides
     image = torch.rand(1, 1, 4 * stride + top + bottom + 2 * stride, 32, dtype=torch.float64)
     start, end = top + 2 * stride, top + 3 * stride
     with torch.no_grad():
@@ -250,11 +270,12 @@ def test_published_fields_of_vgg16():
             return self.fc6(self.encoder(x).maps[-1])
 
     layers = {layer.layer: layer for layer in layer_reaches(Maps(), 3)}
-    assert [layers[f"encoder.features.{i}"][1:] for i in (28, 30)] == [
+    assert [layers[f"encoder.features.{i}"][1:3] for i in (28, 30)] == [
         (16, Reach(90, 90, 196)),
         (32, Reach(90, 90, 212)),
     ]
     assert layers["fc6"].field == 404
+    assert layers["encoder.features.30"].halo == Halo(90, 90)  # as of its reach: one row a stride
     fields = [layers[f"encoder.features.{i}"].field for i in (0, 2, 4, 5, 7, 9)]
     assert fields == [3, 5, 6, 10, 14, 16]  # of conv1_1 to pool2
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from segkit.errors import UserError
 from segkit.hub import REPOSITORY, SCHEME, Source, is_address
 
 CHECKPOINT = "a run folder (its best.pt), a file, or hf://user/model on the hub"
@@ -43,6 +44,11 @@ def repository(text: str) -> str:
     if not re.fullmatch(REPOSITORY, name):
         raise argparse.ArgumentTypeError(f"'{text}' is no repository; write user/model")
     return name
+
+
+def tile_size(text: str) -> int | Literal["auto"]:
+    """Parse the size of a tile."""
+    return "auto" if text == "auto" else positive(text)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -85,9 +91,15 @@ def add_inference(parser: argparse.ArgumentParser) -> None:
     """Let the user choose how images go through the network."""
     parser.add_argument(
         "--tile",
-        type=positive,
+        type=tile_size,
         metavar="S",
-        help="cut images larger than S x S pixels into tiles; 512 keeps a U-Net below 3 GB",
+        help="cut images larger than S x S pixels into tiles; auto: as large as memory allows",
+    )
+    parser.add_argument(
+        "--memory",
+        type=float,
+        metavar="GB",
+        help="that a tile of --tile auto may take (default: half of what is free)",
     )
     parser.add_argument(
         "--tile-mode",
@@ -116,6 +128,11 @@ def read_inference(arguments: argparse.Namespace) -> dict[str, Any]:
     from segkit.inference import Tiles  # takes seconds
 
     options = {"tiles": None, "flip": arguments.flip, "scales": tuple(arguments.scales)}
+    if arguments.memory is not None and arguments.tile != "auto":
+        raise UserError(
+            "--memory limits the tiles of --tile auto; add --tile auto, or leave it out"
+        )
     if arguments.tile:
-        options["tiles"] = Tiles(arguments.tile, arguments.tile_mode, arguments.overlap)
+        memory = None if arguments.memory is None else 1e9 * arguments.memory
+        options["tiles"] = Tiles(arguments.tile, arguments.tile_mode, arguments.overlap, memory)
     return options

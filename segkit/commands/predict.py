@@ -3,7 +3,7 @@
 segkit predict runs/unet_vgg16 photo.jpg --out predictions --overlay
 segkit predict runs/unet_vgg16 folder 'more/**/*.png' --out predictions
 segkit predict runs/unet_vgg16 drive.mp4 --out predictions --overlay
-segkit predict runs/unet_vgg16 satellite.tif --out predictions --tile 512
+segkit predict runs/unet_vgg16 satellite.tif --out predictions --tile auto
 
 Each image becomes STEM.png under --out, of its own size, with the raw labels of the data set and,
 where they fit into 8 bits, its colours as a palette. Of a video, the frames become

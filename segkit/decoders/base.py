@@ -8,7 +8,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from segkit.errors import UserError
-from segkit.features import Size, Sizes, Tensors, Wants, check_maps, check_strides
+from segkit.features import (
+    Disposable,
+    Size,
+    Sizes,
+    Tensors,
+    Wants,
+    check_maps,
+    check_strides,
+)
 
 
 class Decoder(nn.Module):
@@ -59,7 +67,7 @@ class Decoder(nn.Module):
         182x222 or more; `size=image.shape[-2:]` crops them.
 
         Args:
-            maps: the encoder's maps, finest first.
+            maps: the encoder's maps, finest first; the list stays as it is unless `Disposable`.
             sizes: `(H, W)` at strides 1, 2, 4, ..., to which each step is padded or cropped.
             indices: argmax indices of the encoder's max pools, finest first, for max-unpooling.
             size: `(H, W)` of the image, to which the logits are cropped at the bottom and right,
@@ -69,7 +77,8 @@ class Decoder(nn.Module):
             UserError: maps, sizes or indices that do not fit, or logits smaller than `size`.
         """
         check_maps(maps, self.in_channels, self)
-        logits = self.decode(maps, sizes, indices)
+        own = maps if isinstance(maps, Disposable) else list(maps)
+        logits = self.decode(own, sizes, indices)
         if size is None:
             return logits
         height, width = size
@@ -81,6 +90,10 @@ class Decoder(nn.Module):
             )
         return logits[..., :height, :width]
 
-    def decode(self, maps: Tensors, sizes: Sizes | None, indices: Tensors | None) -> Tensor:
-        """Turn maps of the right number and channels into logits; see `forward`."""
+    def decode(self, maps: list[Tensor], sizes: Sizes | None, indices: Tensors | None) -> Tensor:
+        """Turn maps of the right number and channels into logits; see `forward`.
+
+        The list is the decoder's own. A map that is taken out of it, as by `maps.pop()`, is freed
+        once it has been read, which saves memory in prediction.
+        """
         raise NotImplementedError

@@ -31,11 +31,17 @@ class UpStep(nn.Module):
         self.convs = conv_chain(widths, norm)
 
     def forward(
-        self, x: Tensor, size: Size | None, skip: Tensor | None, indices: Tensor | None = None
+        self, x: Tensor, size: Size | None, skips: list[Tensor], indices: Tensor | None = None
     ) -> Tensor:
-        """Upsample `x` to `size`, or by exactly two for None."""
+        """Upsample `x` to `size`, or by exactly two for None.
+
+        The list `skips` holds one map or none, and is emptied: the convolutions need the most
+        memory, and the map is freed before them.
+        """
         x = self.up(x, size, indices)
-        return self.convs(x if skip is None else torch.cat([x, skip], dim=1))
+        if skips:
+            x = torch.cat([x, skips.pop()], dim=1)
+        return self.convs(x)
 
 
 class Climber(Decoder):
@@ -84,12 +90,15 @@ class Climber(Decoder):
         """Ask for the coarsest map the encoder has."""
         return Wants(place="after_pool", coarsest=True)
 
-    def decode(self, maps: Tensors, sizes: Sizes | None, indices: Tensors | None) -> Tensor:
+    def take(self, maps: list[Tensor]) -> Tensor:
+        """Take the coarsest map out of the list."""
+        return maps.pop()
+
+    def decode(self, maps: list[Tensor], sizes: Sizes | None, indices: Tensors | None) -> Tensor:
         """Return the logits; see `Decoder.forward`."""
-        skips = dict(zip(self.skips, maps, strict=False))
-        x = maps[-1]  # N C H/32 W/32 on VGG
+        x = self.take(maps)  # N C H/32 W/32 on VGG
         for stride, step in zip(self.step_strides, self.steps, strict=True):
-            skip = skips.get(stride)
-            size = size_at(stride, sizes) if skip is None else skip.shape[-2:]
-            x = step(x, size, skip)  # N width 2H' 2W'
+            skips = [self.take(maps)] if stride in self.skips else []
+            size = skips[0].shape[-2:] if skips else size_at(stride, sizes)
+            x = step(x, size, skips)  # N width 2H' 2W'
         return self.head(x)  # N num_classes H W

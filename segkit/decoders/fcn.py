@@ -78,13 +78,13 @@ class FCNDecoder(Decoder):
             self.classifier = _fully_convolutional(channels, classifier_width, dropout)
             channels = classifier_width
         self.score = nn.Conv2d(channels, num_classes, 1)
-        self.skip_maps = [len(strides) - 1 - k for k in range(1, len(fused))]
+        skip_maps = [len(strides) - 1 - k for k in range(1, len(fused))]
         self.skip_scores = nn.ModuleList(
-            nn.Conv2d(in_channels[i], num_classes, 1) for i in self.skip_maps
+            nn.Conv2d(in_channels[i], num_classes, 1) for i in skip_maps
         )
         for parameter in self.skip_scores.parameters():
             nn.init.zeros_(parameter)  # so that skips do not disturb the coarser scores at first
-        self.ups = nn.ModuleList(TransposedConv(num_classes) for _ in self.skip_maps)
+        self.ups = nn.ModuleList(TransposedConv(num_classes) for _ in skip_maps)
         self.last_up = Interpolate("bilinear", factor=stride)
 
     @staticmethod
@@ -99,11 +99,12 @@ class FCNDecoder(Decoder):
         """Score the coarsest map: with a classifier's weights, a heat map of its classes."""
         return self.score(self.classifier(x))
 
-    def decode(self, maps: Tensors, sizes: Sizes | None, indices: Tensors | None) -> Tensor:
+    def decode(self, maps: list[Tensor], sizes: Sizes | None, indices: Tensors | None) -> Tensor:
         """Return the logits; see `Decoder.forward`."""
-        x = self.coarse_scores(maps[-1])  # N num_classes H/32 W/32
-        for i, up, score in zip(self.skip_maps, self.ups, self.skip_scores, strict=True):
-            x = up(x, maps[i].shape[-2:]) + score(maps[i])  # N num_classes H/16 W/16, then H/8 W/8
+        x = self.coarse_scores(maps.pop())  # N num_classes H/32 W/32
+        for up, score in zip(self.ups, self.skip_scores, strict=True):
+            scores = score(maps.pop())
+            x = up(x, scores.shape[-2:]) + scores  # N num_classes H/16 W/16, then H/8 W/8
         x = x.to(torch.promote_types(x.dtype, torch.float32))  # bf16 is too coarse for scores
         return self.last_up(x, size_at(1, sizes))  # N num_classes H W
 

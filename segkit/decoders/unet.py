@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from segkit.blocks import NormName, make_norm
 from segkit.decoders.climber import Climber
 from segkit.errors import UserError
-from segkit.features import Sizes, Tensors, Wants
+from segkit.features import Wants
 from segkit.registry import register
 from segkit.upsample import make_upsampler
 
@@ -83,7 +83,7 @@ class UNetDecoder(Climber):
         """Ask for a map at every stride."""
         return Wants()
 
-    def decode(self, maps: Tensors, sizes: Sizes | None, indices: Tensors | None) -> Tensor:
-        """Return the logits; see `Decoder.forward`."""
-        maps = [norm(m) for norm, m in zip(self.map_norms, maps, strict=True)]
-        return super().decode(maps, sizes, indices)
+    def take(self, maps: list[Tensor]) -> Tensor:
+        """Take the coarsest map out of the list, normalised."""
+        norm = self.map_norms[len(maps) - 1]
+        return norm(maps.pop())

@@ -82,7 +82,7 @@ class UnpoolDecoder(Decoder):
         depths = {spec.stride: spec.depth for spec in specs}
         return {"depths": [depths.get(2 * s) or 2 for s in reversed(strides_above(max(depths)))]}
 
-    def decode(self, maps: Tensors, sizes: Sizes | None, indices: Tensors | None) -> Tensor:
+    def decode(self, maps: list[Tensor], sizes: Sizes | None, indices: Tensors | None) -> Tensor:
         """Return the logits; see `Decoder.forward`."""
         undo: list[Tensor | None] = [None] * len(self.steps)
         if self.mode == "max":
@@ -93,7 +93,7 @@ class UnpoolDecoder(Decoder):
                     f"finest first, but got {len(undo)}; build the encoder with "
                     "Wants(indices=True) or the decoder with mode='bed_of_nails'"
                 )
-        x = maps[-1]  # N C H/32 W/32 on VGG
+        x = maps.pop()  # N C H/32 W/32 on VGG
         for stride, step, index in zip(self.step_strides, self.steps, reversed(undo), strict=True):
-            x = step(x, size_at(stride, sizes), None, index)  # N width 2H' 2W'
+            x = step(x, size_at(stride, sizes), [], index)  # N width 2H' 2W'
         return self.head(x)  # N num_classes H W

@@ -14,8 +14,9 @@ from segkit.checkpoint import restore_card, restore_config, restore_statistics
 from segkit.errors import UserError
 from segkit.evaluation.scores import percent
 from segkit.hub import Source
-from segkit.inference.tiles import exact_reach
+from segkit.inference.tiles import exact_halo
 from segkit.model import SegmentationModel
+from segkit.receptive_field import reach_of
 
 
 def describe(
@@ -37,8 +38,10 @@ def describe(
     config, card = restore_config(content, source), restore_card(content, source)
     statistics = restore_statistics(content, config)
     channels = config.model.in_channels
-    reach = _reach(model, channels)
-    field = None if isinstance(reach, str) else reach[2]
+    halo, field = _halo(model, channels), None
+    if not isinstance(halo, str):
+        reach = reach_of(model, channels)
+        field = None if reach is None else reach.field
     return {
         "segkit": segkit.__version__,
         "checkpoint": {"name": Path(source).name, "sha256": _checksum(content["model"])},
@@ -62,15 +65,15 @@ def describe(
         "std": list(statistics.std),
         "stride": model.stride,
         "receptive_field": field,
-        "reach": reach,
+        "halo": halo,
         **{key: value for key, value in content.items() if key not in ("model", "training")},
     }
 
 
-def _reach(model: SegmentationModel, channels: int) -> list[int] | str:
-    """Return how far a pixel sees, or why that cannot be said."""
+def _halo(model: SegmentationModel, channels: int) -> list[int] | str:
+    """Return what an exact tile needs around it, or why there is none."""
     try:
-        return list(exact_reach(model, channels))
+        return list(exact_halo(model, channels))
     except UserError as error:
         return str(error)
 
@@ -101,7 +104,7 @@ def as_lines(metadata: dict[str, Any]) -> list[str]:
         "outputs": ", ".join(metadata["outputs"]),
         "inside": f"mean {_numbers(metadata['mean'])}, std {_numbers(metadata['std'])}",
         "stride": f"{metadata['stride']} px; receptive field "
-        f"{metadata['receptive_field'] or 'the whole image'}",
+        f"{metadata['receptive_field'] or 'of the whole image, or unknown'}",
         "scores": f"mIoU {percent(scores['miou'])} % at epoch {metadata['epoch']}"
         if scores
         else f"none recorded, epoch {metadata['epoch']}",

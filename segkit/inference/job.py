@@ -70,7 +70,7 @@ class PredictionJob:
                 plain = any(words in str(error) for words in OUT_OF_MEMORY)
                 if not plain and not isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
                     raise
-                remedy = "a smaller --tile" if self.predictor.tiles else "--tile 512"
+                remedy = self._remedy()
                 reason = f"{source.path}: needs more memory than there is; use {remedy}"
             if reason:
                 self.skipped += 1
@@ -93,6 +93,13 @@ class PredictionJob:
             self._log_overhead(frame)
             self.done += 1
             self.on_progress(1, 0)
+
+    def _remedy(self) -> str:
+        """Name the option that makes prediction take less memory."""
+        tiles = self.predictor.tiles
+        if tiles is None:
+            return "--tile auto"
+        return "a smaller --memory" if tiles.size == "auto" else "a smaller --tile"
 
     def _log_overhead(self, pixels: Pixels) -> None:
         """Log once what cutting into tiles costs."""

@@ -25,12 +25,13 @@ from segkit.hub import Source
 from segkit.inference.backends.base import Backend
 from segkit.inference.backends.files import is_exported, load_content, open_exported
 from segkit.inference.backends.pytorch import TorchBackend
+from segkit.inference.memory import Room, find_room
 from segkit.inference.prediction import Prediction, assemble, resized, to_prediction
 from segkit.inference.preprocess import Preprocess, as_tensor
 from segkit.inference.region import Region, grow, sample, scaled, source_of, whole
 from segkit.inference.tiles import Tiles, blend
 from segkit.labels import Classes, Color
-from segkit.receptive_field import Reach
+from segkit.receptive_field import Halo
 
 
 class Predictor:
@@ -89,9 +90,10 @@ class Predictor:
             self.classes = Classes.named(class_names, colors)
         self.origin = origin
         self.stride = self.backend.stride
-        self.reach = Reach(0, 0, 1)
+        self.halo = Halo(0, 0)
         if tiles and tiles.mode == "exact":
-            self.reach = self.backend.reach(self.preprocess.channels)
+            self.halo = self.backend.halo(self.preprocess.channels)
+        self.room: Room | None = None
 
     @classmethod
     def load(cls, path: Source, device: DeviceName = "auto", **options: Any) -> Predictor:
@@ -156,10 +158,12 @@ class Predictor:
 
     def overhead(self, image: Any) -> str | None:
         """Return what cutting an image into tiles costs, in words; None if it stays whole."""
-        height, width, _ = self.preprocess(np.asanyarray(image)).shape
-        if self.tiles is None or self.tiles.fits((height, width), self.stride):
+        pixels = as_tensor(self.preprocess(np.asanyarray(image)))
+        tiles = self._tiles_for(pixels)
+        if tiles is None:
             return None
-        return self.tiles.cost((height, width), self.stride, self.reach)
+        cost = tiles.cost(_size(pixels), self.stride, self.halo)
+        return f"{cost}; auto: {self.room}" if self.room else cost
 
     @torch.no_grad()
     def segment(
@@ -181,17 +185,26 @@ class Predictor:
         """
         if logits and (self.averages or self.tiles):
             raise UserError("tiles and averaged views have no logits; leave them out of this one")
-        size = _size(pixels)
-        if self.tiles is None or self.tiles.fits(size, self.stride):
+        size, tiles = _size(pixels), self._tiles_for(pixels)
+        if tiles is None:
             scores = self._scores(pixels, whole(size))
             found = to_prediction(scores, self.averages, confidence, probabilities)
             return found._replace(logits=scores) if logits else found
-        blended = self.averages or self.tiles.mode == "blend"
+        blended = self.averages or tiles.mode == "blend"
         parts = (
             (region, to_prediction(scores, blended, confidence, probabilities))
-            for region, scores in self._parts(pixels, self.tiles)
+            for region, scores in self._parts(pixels, tiles)
         )
         return assemble(size, parts)
+
+    def _tiles_for(self, pixels: Tensor) -> Tiles | None:
+        """Return the tiles to cut an image into; None: it stays whole."""
+        size, tiles = _size(pixels), self.tiles
+        if tiles and tiles.size == "auto":
+            self.room = self.room or find_room(self.backend, pixels, tiles.memory)
+            scale = max(scale for scale, _ in self.views)
+            tiles = tiles.sized(size, self.stride, self.halo, self.room, scale)
+        return None if tiles is None or tiles.fits(size, self.stride) else tiles
 
     def _parts(self, pixels: Tensor, tiles: Tiles) -> Iterator[tuple[Region, Tensor]]:
         """Predict an image part by part; the parts cover it once."""
@@ -226,7 +239,7 @@ class Predictor:
         """Return the logits of a region of a view, in the view's own coordinates."""
         size = _size(pixels)
         view_size = scaled(size, scale)
-        seen = grow(region, view_size, self.reach.before, self.reach.after, self.stride)
+        seen = grow(region, view_size, self.halo, self.stride)
         place = seen.mirrored(view_size[1]) if mirrored else seen
         read = source_of(place, view_size, size)
         # a copy, as the memory may be mapped read-only; channels last, as the network computes

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from segkit.features import Size
+from segkit.receptive_field import Halo
 
 
 class Region(NamedTuple):
@@ -49,12 +50,13 @@ def scaled(size: Size, scale: float) -> Size:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def grow(region: Region, size: Size, before: int, after: int, stride: int) -> Region:
-    """Add a halo of pixels `before` and `after` within the image, out to multiples of a stride."""
+def grow(region: Region, size: Size, halo: Halo, stride: int) -> Region:
+    """Extend a region to multiples of a stride, and add a halo of whole strides, in the image."""
 
     def span(start: int, stop: int, length: int) -> tuple[int, int]:
-        stop = -(-(stop + after) // stride) * stride
-        return max(start - before, 0) // stride * stride, min(stop, length)
+        first, last = start // stride * stride, -(-stop // stride) * stride
+        before, after = (-(-side // stride) * stride for side in halo)
+        return max(first - before, 0), min(last + after, length)
 
     return Region(*span(*region[:2], size[0]), *span(*region[2:], size[1]))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -13,8 +13,11 @@ from torch import Tensor, nn
 
 from segkit.errors import UserError
 from segkit.features import Size
+from segkit.inference.memory import Room
 from segkit.inference.region import Region, grow
-from segkit.receptive_field import Reach, reach_of, sees_all
+from segkit.receptive_field import Halo, halo_of, sees_all
+
+UNMEASURED = 512  # pixels, the size where memory cannot be measured
 
 
 @dataclass(frozen=True)
@@ -23,29 +26,78 @@ class Tiles:
 
     Args:
         size: height and width of a tile in pixels, without its halo; rounded up to the encoder's
-            stride.
+            stride. `auto`: as large as memory allows, 512 where it cannot be measured.
         mode: `exact` adds a halo as wide as the receptive field, so that tiled equals whole;
             `blend` has tiles without halo overlap and fades one into the next.
         overlap: of neighbours in blend mode, as a share of the size.
+        memory: that a tile of size `auto` may take, in bytes; None: half of what is free.
     """
 
-    size: int
+    size: int | Literal["auto"]
     mode: Literal["exact", "blend"] = "exact"
     overlap: float = 0.25
+    memory: float | None = None
 
     def __post_init__(self) -> None:
-        if self.size < 1:
+        if self.size != "auto" and self.size < 1:
             raise UserError(f"a tile of {self.size} pixels is too small; use 512, for example")
+        if self.memory is not None and not 0 < self.memory < math.inf:
+            raise UserError(f"tiles need a memory above 0 bytes, not {self.memory}")
         if not 0 <= self.overlap <= 0.5:
             raise UserError(f"tiles overlap by a share from 0 to 0.5, not {self.overlap}")
 
+    def __str__(self) -> str:
+        size = "as large as memory allows" if self.size == "auto" else f"of {self.size} px"
+        return f"in tiles {size}, {self.mode}"
+
     def aligned(self, stride: int) -> int:
         """Round the size up to the stride."""
-        return -(-self.size // stride) * stride
+        assert self.size != "auto", "sized() chooses one"
+        return _round_up(self.size, stride)
 
     def fits(self, size: Size, stride: int) -> bool:
         """Return whether an image fits into one tile."""
         return max(size) <= self.aligned(stride)
+
+    def sized(self, size: Size, stride: int, halo: Halo, room: Room | None, scale: float) -> Tiles:
+        """Choose the size of tiles for an image, where it is `auto`.
+
+        Args:
+            size: (H, W) of the image.
+            stride: of the encoder.
+            halo: of a tile.
+            room: for a tile with its halo; None: unknown.
+            scale: the largest that the image is predicted at.
+
+        Raises:
+            UserError: there is no room for the smallest tile.
+        """
+        if room is None:
+            return replace(self, size=UNMEASURED)
+        around = Halo(*(math.ceil(side / scale) for side in halo))  # in pixels of the image
+        for tile in range(_round_up(max(size), stride), 0, -stride):
+            tiles = replace(self, size=tile)
+            if scale**2 * tiles.largest(size, stride, around) <= room.pixels:
+                return replace(self, size=tiles.evened(size, stride))
+        raise UserError(
+            f"{room} is too little for a tile of {stride} pixels and its halo of "
+            f"{halo.before}+{halo.after}; allow more memory, or use mode blend"
+        )
+
+    def largest(self, size: Size, stride: int, halo: Halo) -> int:
+        """Return the number of pixels of the largest tile with its halo."""
+        column, row = self.cut((size[0], 1), stride), self.cut((1, size[1]), stride)
+        height = max(grow(region, size, halo, stride).size[0] for region in column)
+        width = max(grow(region, size, halo, stride).size[1] for region in row)
+        return height * width
+
+    def evened(self, size: Size, stride: int) -> int:
+        """Return the smallest size that gives as many tiles: it takes as long, and less memory."""
+        tile = self.aligned(stride)
+        if self.mode == "blend":
+            return tile  # the number of tiles depends on the overlap, too
+        evenly = (math.ceil(length / math.ceil(length / tile)) for length in size)
+        return _round_up(max(evenly), stride)
 
     def cut(self, size: Size, stride: int) -> list[Region]:
         """Cut an image into tiles that do not overlap, row by row."""
@@ -53,13 +105,13 @@ class Tiles:
         rows, columns = ([*range(0, length, step), length] for length in size)
         return [Region(*row, *column) for row in pairwise(rows) for column in pairwise(columns)]
 
-    def overhead(self, size: Size, stride: int, reach: Reach) -> float:
+    def overhead(self, size: Size, stride: int, halo: Halo) -> float:
         """Return the pixels computed for each pixel of the image, halo and overlap included."""
         if self.fits(size, stride):
             return 1.0
         if self.mode == "exact":
             cut = self.cut(size, stride)
-            sizes = [grow(r, size, reach.before, reach.after, stride).size for r in cut]
+            sizes = [grow(region, size, halo, stride).size for region in cut]
             computed = sum(height * width for height, width in sizes)
         else:
             computed = math.prod(
@@ -68,11 +120,12 @@ class Tiles:
             )
         return computed / math.prod(size)
 
-    def cost(self, size: Size, stride: int, reach: Reach) -> str:
+    def cost(self, size: Size, stride: int, halo: Halo) -> str:
         """Return how an image is cut and what that costs, in words."""
-        halo = f"with a halo of {reach.before}+{reach.after}"
-        how = halo if self.mode == "exact" else f"that overlap by {self.overlap:.0%}"
-        share = self.overhead(size, stride, reach)
+        how = f"with a halo of {halo.before}+{halo.after}"
+        if self.mode == "blend":
+            how = f"that overlap by {self.overlap:.0%}"
+        share = self.overhead(size, stride, halo)
         return f"tiles of {self.aligned(stride)} {how}: {share:.1f} pixels computed for each pixel"
 
     def starts(self, length: int, stride: int) -> list[int]:
@@ -84,16 +137,16 @@ class Tiles:
         return [round(i * (length - size) / (count - 1)) for i in range(count)]
 
 
-def exact_reach(model: nn.Module, channels: int | None) -> Reach:
-    """Return how far around a pixel the image influences its logits, the halo of exact tiles."""
+def exact_halo(model: nn.Module, channels: int | None) -> Halo:
+    """Return the halo of exact tiles, or refuse a network that cannot be cut exactly."""
     if not hasattr(model, "stride"):
         why = "it has no attribute 'stride' to say where tiles may begin"
     elif channels is None:
         why = "its number of channels is unknown without preprocess=Preprocess(channels)"
     elif sees_all(model):
         why = "a part of it declares that every pixel sees the whole image (sees_all)"
-    elif (reach := reach_of(model, channels)) is not None:
-        return reach
+    elif (halo := halo_of(model, channels)) is not None:
+        return halo
     else:
         why = "group norm lets every pixel see the whole image"
     raise UserError(f"this network cannot be cut exactly, as {why}; use tiles of mode blend")
@@ -130,6 +183,10 @@ def blend(
         yield Region(top, following, 0, size[1]), total[:, :done] / weight[:done]
         _scroll(total, done)
         _scroll(weight, done)
+
+
+def _round_up(length: int, stride: int) -> int:
+    return -(-length // stride) * stride
 
 
 def _fade(length: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 
 from segkit.errors import UserError
 from segkit.receptive_field.follow import follow_rows
-from segkit.receptive_field.spans import FAR, Span
+from segkit.receptive_field.spans import FAR, Rows, Span
 
 SHORTEST, LONGEST = 512, 2**15  # pixels along the followed axis
 
@@ -31,12 +31,28 @@ class Reach(NamedTuple):
     field: int
 
 
+class Halo(NamedTuple):
+    """What a tile needs around it, in pixels, if it begins and ends at multiples of the stride.
+
+    That can be up to a stride less than the `Reach` of its pixels: the one that sees the farthest
+    is often not the one at the edge of the tile.
+
+    Args:
+        before: above the tile and left of it.
+        after: below it and right of it.
+    """
+
+    before: int
+    after: int
+
+
 class LayerReach(NamedTuple):
     """How far the output of one layer sees."""
 
     layer: str  # its name in the model; empty for the model's own output
     stride: int  # image pixels per pixel of its output
     reach: Reach | None  # None where every pixel sees the whole image
+    halo: Halo | None  # the same
 
     @property
     def field(self) -> float:
@@ -55,8 +71,7 @@ def sees_all(model: nn.Module) -> bool:
 def reach_of(model: nn.Module, in_channels: int) -> Reach | None:
     """Compute how far around an output pixel the input influences it.
 
-    For each phase of the stride both ends are exact, so a tile with a halo of `before` and
-    `after` holds all that its middle depends on. The model counts as in evaluation mode.
+    For each phase of the stride both ends are exact. The model counts as in evaluation mode.
 
     Args:
         model: image `(N, in_channels, H, W)` to a map, such as a `SegmentationModel`.
@@ -74,6 +89,25 @@ def reach_of(model: nn.Module, in_channels: int) -> Reach | None:
     Reach(before=1, after=1, field=4)
     """
     return None if sees_all(model) else layer_reaches(model, in_channels)[-1].reach
+
+
+def halo_of(model: nn.Module, in_channels: int) -> Halo | None:
+    """Compute what a tile needs around it; with that, it gives what the whole image gives.
+
+    Args:
+        model: as for `reach_of`.
+        in_channels: of the image.
+
+    Returns:
+        None as from `reach_of`.
+
+    Raises:
+        UserError: as `reach_of`.
+
+    >>> halo_of(nn.Sequential(nn.AvgPool2d(4), nn.UpsamplingNearest2d(scale_factor=4)), 1)
+    Halo(before=0, after=0)
+    """
+    return None if sees_all(model) else layer_reaches(model, in_channels)[-1].halo
 
 
 def layer_reaches(model: nn.Module, in_channels: int) -> list[LayerReach]:
@@ -95,11 +129,12 @@ def layer_reaches(model: nn.Module, in_channels: int) -> list[LayerReach]:
             a.layer,
             max(a.stride, b.stride),
             Reach(*map(max, a.reach, b.reach)) if a.reach and b.reach else None,
+            Halo(*map(max, a.halo, b.halo)) if a.halo and b.halo else None,
         )
         for a, b in axes
     ]
     if sees_all(model):
-        reaches[-1] = reaches[-1]._replace(reach=None)
+        reaches[-1] = reaches[-1]._replace(reach=None, halo=None)
     return reaches
 
 
@@ -114,9 +149,9 @@ def _along(model: nn.Module, in_channels: int, axis: int) -> list[LayerReach]:
         period = max((s for s, local in zip(strides, is_local, strict=True) if local), default=1)
         found: list[LayerReach] = []
         for (name, span), stride, local in zip(layers, strides, is_local, strict=True):
-            reach = _measured(span, stride, length, period) if local else None
-            if reach or not local:
-                found.append(LayerReach(name, stride, reach))
+            measured = _measured(span, stride, length, period) if local else (None, None)
+            if measured:
+                found.append(LayerReach(name, stride, *measured))
         if len(found) == len(layers):
             rows = len(layers[-1][1].first)
             if rows * strides[-1] != length and is_local[-1]:
@@ -132,7 +167,7 @@ def _along(model: nn.Module, in_channels: int, axis: int) -> list[LayerReach]:
     )
 
 
-def _measured(span: Span, stride: int, length: int, period: int) -> Reach | None:
+def _measured(span: Span, stride: int, length: int, period: int) -> tuple[Reach, Halo] | None:
     """Measure in the middle of a map; None if it sees the border, or nothing repeats there.
 
     Lengths are in pixels: the stride of the map, the image, and the period of the pattern.
@@ -150,5 +185,11 @@ def _measured(span: Span, stride: int, length: int, period: int) -> Reach | None
     (first, last), top = ends[:, seeing], rows[seeing] * stride
     if (first < 0).any() or (last >= length).any():
         return None
+    start = top // period * period  # a tile may begin here, or end at start + period
     extents = top - first, last - (top + stride - 1), last - first + 1
-    return Reach(*(int(extent.max(initial=0)) for extent in extents))
+    around = start - first, last - (start + period - 1)
+    return Reach(*map(_largest, extents)), Halo(*map(_largest, around))
+
+
+def _largest(distances: Rows) -> int:
+    return int(distances.max(initial=0))

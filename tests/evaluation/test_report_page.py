@@ -544,6 +544,7 @@ def test_other_ways_of_predicting_are_told(three, tmp_path):
     page = make(tmp_path, NASTY, scenes_of(ERRORS, 3), inference=inference).page
     told = [e.text for e in page.all("dd")]
     assert "in tiles of 16 px, blend" in told
+    assert str(Tiles("auto")) == "in tiles as large as memory allows, exact"
     assert "x 0.5; x 0.5, mirrored; x 1; x 1, mirrored" in told
 
 

@@ -62,7 +62,7 @@ def expected_logits(model: SegmentationModel, images: torch.Tensor) -> torch.Ten
 
 def check_files(model: SegmentationModel, forms, folder, tolerance: float) -> None:
     network = DeployedModel(model, Normalize(MEAN, STD), ("mask",)).eval()
-    metadata = {"config": {}, "card": {}, "stride": model.stride, "reach": "", "outputs": ["mask"]}
+    metadata = {"config": {}, "card": {}, "stride": model.stride, "halo": "", "outputs": ["mask"]}
     metadata |= {"input": {"dtype": "uint8"}, "export": {"precision": "fp32"}}
     for form in forms:
         path = folder / f"model{form.suffix}"

@@ -97,11 +97,11 @@ def test_tiled_equals_whole_where_far_pixels_matter(
     expected = predict(predictor_of(model), pixels)
     tiled = predictor_of(model, tiles=Tiles(96))
     check_equal(predict(tiled, pixels), expected)
-    # what a row needs depends on its place in the stride, so one stride less may be enough: two
-    # are too many, though of a bicubic climb the farthest pixels weigh too little to tell
-    side, own = SIDES[direction], tiled.reach
-    steps = -(-getattr(own, side) // model.stride) - (4 if "bicubic" in decoder else 2)
-    tiled.reach = own._replace(**{side: steps * model.stride})
+    # one stride less is too little, though of some climbs the farthest pixels weigh too little to
+    # tell
+    side, own = SIDES[direction], tiled.halo
+    steps = -(-getattr(own, side) // model.stride) - (4 if "bicubic" in decoder else 1)
+    tiled.halo = own._replace(**{side: steps * model.stride})
     assert difference(predict(tiled, pixels), expected) > 1e-4
 
 
@@ -141,12 +141,12 @@ def test_no_call_takes_more_pixels_than_a_tile_with_its_halo(network, predictor_
     model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
     size = (700, 50)
     tiled(image(size))
-    reach = tiled.reach
-    side = 112 + sum(-(-halo // 16) * 16 for halo in (reach.before, reach.after))
+    halo = tiled.halo
+    side = 112 + sum(-(-side // 16) * 16 for side in halo)
     assert max(max(shape[-2:]) for shape in seen) <= side
     computed = sum(shape[-2] * shape[-1] for shape in seen) / (size[0] * size[1])
-    assert tiled.tiles.overhead(size, model.stride, tiled.reach) == pytest.approx(computed)
-    assert tiled.tiles.cost(size, model.stride, tiled.reach) == (
-        f"tiles of 112 with a halo of {reach.before}+{reach.after}: {computed:.1f} pixels computed "
+    assert tiled.tiles.overhead(size, model.stride, halo) == pytest.approx(computed)
+    assert tiled.tiles.cost(size, model.stride, halo) == (
+        f"tiles of 112 with a halo of {halo.before}+{halo.after}: {computed:.1f} pixels computed "
         "for each pixel"
     )

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from segkit.inference.region import Region, grow, sample, source_of, whole
+from segkit.receptive_field import Halo
 
 PAIRS = [
     ((9, 13), (18, 26)),
@@ -67,7 +68,8 @@ def test_mirroring_twice_is_nothing():
         (Region(0, 32, 0, 32), Region(0, 48, 0, 48)),  # at the corner, no halo outside
         (Region(64, 96, 64, 96), Region(48, 100, 48, 112)),
         (Region(96, 100, 96, 121), Region(80, 100, 80, 121)),  # at the other
+        (Region(70, 71, 33, 35), Region(48, 96, 16, 64)),  # a view's region, of any phase
     ],
 )
 def test_a_halo_stays_within_the_image_and_on_the_stride(region, expected):
-    assert grow(region, (100, 121), before=5, after=10, stride=16) == expected
+    assert grow(region, (100, 121), Halo(5, 10), stride=16) == expected

@@ -184,7 +184,11 @@ def test_too_little_memory_names_the_way_out(predict, tiny_set, tmp_path, capsys
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
         return original(self, image, **options)
 
-    for options, remedy in (((), "--tile 512"), (("--tile", 256), "a smaller --tile")):
+    for options, remedy in (
+        ((), "--tile auto"),
+        (("--tile", 256), "a smaller --tile"),
+        (("--tile", "auto"), "a smaller --memory"),
+    ):
         calls = []
         monkeypatch.setattr(Predictor, "__call__", call)
         assert predict(*images, *options) == 1
@@ -296,6 +300,11 @@ def test_tiles_views_and_what_they_cost(predict, checkpoint, tmp_path, capsys):
     assert "tiles of 64 that overlap by 25%: 1." in capsys.readouterr().out
     assert predict(tmp_path / "long.png", "--tile", 500) == 0
     assert "tiles of" not in capsys.readouterr().out
+    assert predict(tmp_path / "long.png", "--tile", "auto") == 0
+    assert "tiles of" not in capsys.readouterr().out
+    assert (np.array(Image.open(tmp_path / "out/long.png")) == whole).all()
+    assert predict(tmp_path / "long.png", "--tile", "auto", "--memory", 0.000001) == 1
+    assert "is too little for a tile of 16 pixels" in capsys.readouterr().err
     assert predict(tmp_path / "long.png", "--flip", "--scales", 0.5, 1) == 0
     expected = predicted(checkpoint, tmp_path / "long.png", flip=True, scales=(0.5, 1.0))
     found = np.array(Image.open(tmp_path / "out/long.png"))

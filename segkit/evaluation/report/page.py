@@ -128,7 +128,7 @@ def facts(evaluation: Evaluation, target: EvaluationTarget) -> dict[str, str]:
         "data root": card.root,
         "source": card.source,
         "licence": card.licence,
-        "images predicted": f"in tiles of {cut.size} px, {cut.mode}" if cut else "whole",
+        "images predicted": str(cut) if cut else "whole",
         "averaged over": "; ".join(views) if predictor.averages else "",
         "device": str(predictor.backend),
         "evaluation took": f"{seconds:.1f} s ({speed(images / seconds)})",

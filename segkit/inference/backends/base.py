@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from segkit.receptive_field import Reach
+from segkit.receptive_field import Halo
 
 
 class Backend(Protocol):
@@ -28,8 +28,8 @@ class Backend(Protocol):
         """
         ...
 
-    def reach(self, channels: int | None) -> Reach:
-        """Return how far around a pixel the image influences its logits.
+    def halo(self, channels: int | None) -> Halo:
+        """Return what an exact tile needs around it.
 
         Raises:
             UserError: it cannot be said, so the network cannot be cut into exact tiles.

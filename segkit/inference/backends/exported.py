@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segkit.errors import UserError
-from segkit.receptive_field import Reach
+from segkit.receptive_field import Halo
 
 KEY = "segkit"  # of the metadata in a file
-NEEDED = ("config", "card", "stride", "reach", "input", "export")
+NEEDED = ("config", "card", "stride", "halo", "input", "export")
 
 
 class ExportedModel(ABC):
@@ -49,12 +49,12 @@ class ExportedModel(ABC):
             images = 255 * images
         return torch.from_numpy(self.run(images.numpy(), "logits"))
 
-    def reach(self, channels: int | None) -> Reach:
-        """Return the reach that was measured when the model was exported, see `Backend`."""
-        reach = self.metadata["reach"]
-        if isinstance(reach, str):  # why there is none
-            raise UserError(reach)
-        return Reach(*reach)
+    def halo(self, channels: int | None) -> Halo:
+        """Return the halo that was worked out when the model was exported, see `Backend`."""
+        halo = self.metadata["halo"]
+        if isinstance(halo, str):  # why there is none
+            raise UserError(halo)
+        return Halo(*halo)
 
 
 def parse_metadata(text: str | None, path: Path) -> dict[str, Any]:

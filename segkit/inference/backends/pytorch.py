@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from segkit.errors import UserError
 from segkit.hardware import Hardware, hardware_of
-from segkit.inference.tiles import exact_reach
+from segkit.inference.tiles import exact_halo
 from segkit.model import eval_mode, logits_of
 from segkit.normalize import make_normalize
-from segkit.receptive_field import Reach
+from segkit.receptive_field import Halo
 
 
 class TorchBackend:
@@ -54,9 +54,9 @@ class TorchBackend:
         with eval_mode(self.model), self.hardware.autocast():
             return logits_of(self.model(self.normalize(batch) if self.normalize else batch))
 
-    def reach(self, channels: int | None) -> Reach:
+    def halo(self, channels: int | None) -> Halo:
         """Follow the model, see `Backend`."""
-        return exact_reach(self.model, channels)
+        return exact_halo(self.model, channels)
 
     def __str__(self) -> str:
         return str(self.hardware)

@@ -1,0 +1,132 @@
+"""How many pixels there is memory for, by what the network takes for small tiles."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable
+from functools import partial
+from mmap import PAGESIZE
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from segkit.inference.backends.base import Backend
+from segkit.inference.prediction import to_prediction
+
+SIDES = (256, 512, 1024)  # of the tiles to measure
+INTERVAL = 0.001  # seconds between two looks at the memory; a layer of such a tile takes longer
+STATM = Path("/proc/self/statm")
+MEMINFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
+
+
+class Room(NamedTuple):
+    """The memory that one tile may take, and what it takes for each pixel, in bytes."""
+
+    memory: float
+    per_pixel: float
+
+    @property
+    def pixels(self) -> int:
+        """The number of pixels that can be computed at once."""
+        return int(self.memory / self.per_pixel)
+
+    def __str__(self) -> str:
+        return f"{self.memory / 1e9:.1f} GB at {self.per_pixel:,.0f} bytes a pixel"
+
+
+def find_room(backend: Backend, image: Tensor, memory: float | None = None) -> Room | None:
+    """Measure what a network takes for each pixel, with all that can be asked of a prediction.
+
+    On a CPU this is the memory of the process, not that of PyTorch's tensors: so it serves any
+    runtime, and what libraries need inside is counted. A small tile takes more for each pixel, as
+    its maps leave gaps in memory; so the tiles grow as far as memory allows, and the last counts.
+
+    Args:
+        backend: the network.
+        image: `(C, H, W)`, of the kind to predict.
+        memory: that a tile may take, in bytes; None: half of what is free.
+
+    Returns:
+        None where memory cannot be measured; it can on CUDA, and under Linux on a CPU.
+    """
+    free = free_memory(backend.device)
+    if free is None:
+        return None
+    memory = free / 2 if memory is None else memory
+    _predict(backend, image, 64)  # the first time, a runtime also prepares itself
+    peak = 1
+    for side in SIDES:
+        run = partial(_predict, backend, image, side)
+        peak = max(peak, peak_memory(run, backend.device))
+        if 4 * peak > memory:
+            break
+    return Room(memory, peak / side**2)
+
+
+def _predict(backend: Backend, image: Tensor, side: int) -> None:
+    blank = image.new_zeros((1, len(image), side, side))
+    scores = backend.logits(blank)[0]
+    to_prediction(scores, False, confidence=True, probabilities=True)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return the bytes that the process can still take; None where nothing tells."""
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
+    if device.type != "cpu" or not STATM.exists():
+        return None
+    free = 1024 * _numbers(MEMINFO)["MemAvailable:"]
+    limit = CGROUP / "memory.max"  # of a container
+    if limit.exists() and (text := limit.read_text().strip()) != "max":
+        used = int((CGROUP / "memory.current").read_text())
+        cached = _numbers(CGROUP / "memory.stat")["inactive_file"]  # given up when needed
+        free = min(free, int(text) - used + cached)
+    return max(free, 0)
+
+
+def peak_memory(run: Callable[[], None], device: torch.device) -> int:
+    """Return the bytes that a call takes at its peak, where `free_memory` is known."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return torch.cuda.max_memory_allocated(device) - before
+    _give_back()
+    before = peak = _resident()
+    done = threading.Event()
+
+    def watch() -> None:  # the kernel's own peak is for others to read: resetting it would spoil it
+        nonlocal peak
+        while not done.wait(INTERVAL):
+            peak = max(peak, _resident())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        run()
+    finally:
+        done.set()
+        watcher.join()
+    return peak - before
+
+
+def _give_back() -> None:
+    """Return to the system what the process has kept of freed memory, for a call to use unseen."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
+    if trim:
+        trim(0)
+
+
+def _resident() -> int:
+    """Return the bytes of the process that are in memory."""
+    return int(STATM.read_text().split()[1]) * PAGESIZE
+
+
+def _numbers(file: Path) -> dict[str, int]:
+    """Read a file with a name and a number on each line."""
+    return {line.split()[0]: int(line.split()[1]) for line in file.read_text().splitlines()}
