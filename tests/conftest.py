@@ -111,6 +111,18 @@ def tiny_config(tmp_path: Path, tiny_set: TinySet) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def run_dir(tiny_config: Callable[..., Path], tmp_path: Path) -> Path:
+    """Train the tiny network a little, so that it predicts more than one class."""
+    from segkit.config import load_config
+    from segkit.experiment import Experiment
+    from segkit.training.trainer import Trainer
+
+    config = load_config(tiny_config({"train.epochs": 8}))
+    Trainer(Experiment.from_config(config), tmp_path / "run").fit()
+    return tmp_path / "run"
+
+
+@pytest.fixture
 def deterministic_algorithms() -> Iterator[None]:
     """Make torch refuse what differs from run to run, for one test."""
     before = torch.are_deterministic_algorithms_enabled()

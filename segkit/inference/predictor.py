@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,15 @@ from segkit.checkpoint import (
     find_checkpoint,
     restore_card,
     restore_config,
-    restore_model,
     restore_statistics,
 )
 from segkit.data.card import Card
 from segkit.errors import UserError
 from segkit.features import Size
-from segkit.hardware import DeviceName, Hardware, choose_hardware
+from segkit.hardware import DeviceName, Hardware
 from segkit.hub import Source
 from segkit.inference.backends.base import Backend
-from segkit.inference.backends.files import is_exported, load_content, open_exported
+from segkit.inference.backends.files import load_content, make_backend
 from segkit.inference.backends.pytorch import TorchBackend
 from segkit.inference.memory import Room, find_room
 from segkit.inference.prediction import Prediction, assemble, resized, to_prediction
@@ -120,19 +118,10 @@ class Predictor:
     ) -> Predictor:
         """Build a predictor from the content that `load_content` read from a source."""
         config, card = restore_config(content, source), restore_card(content, source)
-        statistics = restore_statistics(content, config)
-        model: nn.Module | Backend
-        own: dict[str, Any] = {}  # an exported model normalises by itself
-        if is_exported(source):
-            model = open_exported(Path(source), device)
-        else:
-            hardware = choose_hardware(device, config.precision)
-            model = hardware.to_device(restore_model(content, source))
-            own = {"hardware": hardware, "mean": statistics.mean, "std": statistics.std}
+        mean = restore_statistics(content, config).mean
         return cls(
-            model,
-            **own,
-            preprocess=Preprocess.from_config(config, card, statistics.mean),
+            make_backend(content, source, device),
+            preprocess=Preprocess.from_config(config, card, mean),
             card=card,
             origin=f"{source}, epoch {content['epoch']}",
             **options,
