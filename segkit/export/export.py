@@ -160,7 +160,7 @@ class Exporter:
         draft = folder / f"model{suffix}{form.suffix}"
         export: dict[str, Any] = {"format": name, "precision": precision, "kept": []}
         metadata = {**self.metadata, "export": export}
-        built = form.build(self._deployed(precision), self.channels, precision)
+        built = form.build(self._deployed(), self.channels, precision)
         bounds = replace(BOUNDS[precision], **(self.request.bounds or {}))
         ladder = self._kept_layers() if precision == "int8" else iter([()])
         for kept in ladder:
@@ -193,13 +193,11 @@ class Exporter:
     def ranking(self) -> list[str]:
         """Names of the layers, that which suffers most from int8 first."""
         self.log("ranking the layers by what int8 does to them")
-        return rank_layers(self._deployed("fp32"), self.calibration)
+        return rank_layers(self._deployed(), self.calibration)
 
-    def _deployed(self, precision: Precision) -> DeployedModel:
-        """Return a copy of the model in a precision."""
+    def _deployed(self) -> DeployedModel:
+        """Return a copy of the model, which a format may change."""
         model = copy.deepcopy(self.model)
-        if precision == "half":
-            model.bfloat16()
         return DeployedModel(model, self.normalize, self.request.outputs).eval()
 
     def _judge(self, form: Format, path: Path, bounds: Bounds) -> Parity:

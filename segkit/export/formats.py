@@ -36,7 +36,7 @@ class Format(ABC):
 
     @abstractmethod
     def build(self, model: DeployedModel, channels: int, precision: Precision) -> Any:
-        """Convert a model, whose weights are bf16 for `half`, else fp32; see `quantize` for int8.
+        """Convert a model, which is not used any more; for int8 to fp32, see `quantize`.
 
         Raises:
             UserError: an operation that the format lacks.

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from segkit.errors import UserError
 from segkit.export.deployed import DeployedModel, first_line
 from segkit.export.formats import Format, Precision
 from segkit.export.int8 import Images, quantize_openvino
 from segkit.export.onnx_format import OnnxFormat, to_onnx
+from segkit.hardware import choose_hardware
 from segkit.inference.backends.exported import KEY
 from segkit.inference.backends.openvino import OpenVinoModel, import_openvino
 
@@ -30,7 +30,7 @@ class OpenVinoFormat(Format):
 
     def build(self, model: DeployedModel, channels: int, precision: Precision) -> Any:
         """Return an `openvino.Model`, see `Format`."""
-        if precision == "half" and not torch.cpu._is_avx512_bf16_supported():
+        if precision == "half" and choose_hardware("cpu").precision != "bf16":
             raise UserError(
                 "OpenVINO computes half precision as bf16, for which this CPU has no instructions; "
                 "use fp32 or int8"
@@ -46,9 +46,10 @@ class OpenVinoFormat(Format):
         return quantize_openvino(built, images, kept)
 
     def save(self, built: Any, path: Path, metadata: str) -> None:
-        """Write both files, see `Format`; weights stay in the precision that they are in."""
+        """Write both files, see `Format`; for half precision with weights in fp16."""
         built.set_rt_info(metadata, [KEY])
-        import_openvino().save_model(built, path, compress_to_fp16=False)
+        is_half = json.loads(metadata)["export"]["precision"] == "half"
+        import_openvino().save_model(built, path, compress_to_fp16=is_half)
 
     def open(self, path: Path) -> OpenVinoModel:
         """Load it on the CPU, see `Format`."""

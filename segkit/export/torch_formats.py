@@ -54,7 +54,7 @@ class ProgramFormat(Format):
 
     def build(self, model: DeployedModel, channels: int, precision: Precision) -> Any:
         """Return a `torch.export.ExportedProgram`, see `Format`."""
-        return to_program(model, channels)
+        return to_program(_cast(model, precision), channels)
 
     def save(self, built: Any, path: Path, metadata: str) -> None:
         """Write the archive, see `Format`."""
@@ -83,7 +83,7 @@ class CompiledFormat(Format):
     def build(self, model: DeployedModel, channels: int, precision: Precision) -> Any:
         """Return a temporary folder with the compiled package, see `Format`."""
         folder = tempfile.TemporaryDirectory()
-        program = to_program(model, channels)
+        program = to_program(_cast(model, precision), channels)
         try:
             torch._inductor.aoti_compile_and_package(
                 program, package_path=str(Path(folder.name) / "model.pt2")
@@ -120,7 +120,7 @@ class ScriptFormat(Format):
 
     def build(self, model: DeployedModel, channels: int, precision: Precision) -> Any:
         """Return a `torch.jit.ScriptModule` by tracing, see `Format`."""
-        image = example_image(model, channels)
+        model, image = _cast(model, precision), example_image(model, channels)
         with _quiet(), torch.no_grad():
             return torch.jit.trace_module(model, {"forward": image, "logits": image})
 
@@ -137,6 +137,14 @@ class ScriptFormat(Format):
         metadata = json.loads(held[ENTRY])
         functions = {name: _pick(module, place) for place, name in enumerate(metadata["outputs"])}
         return TorchModel(path, metadata, {**functions, "logits": module.logits})
+
+
+def _cast(model: DeployedModel, precision: Precision) -> DeployedModel:
+    """Let the network compute in half precision; the images are normalised in fp32."""
+    if precision == "half":
+        model.encoder.bfloat16()
+        model.decoder.bfloat16()
+    return model
 
 
 def _pick(function: Callable[[Tensor], Sequence[Tensor]], place: int) -> Callable[[Tensor], Tensor]:

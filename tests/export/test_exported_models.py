@@ -17,6 +17,7 @@ from segkit.commands import main
 from segkit.data.images import read_image
 from segkit.errors import UserError
 from segkit.export import runtime_example
+from segkit.hardware import choose_hardware
 from segkit.inference import Predictor, Tiles
 
 pytest.importorskip("onnxscript")
@@ -137,6 +138,29 @@ def test_int8_passes_its_own_gate(run_dir, tmp_path, capsys):
         assert 0 < row["logit_difference"] < 0.3  # rounded, but not wrong
         size = (out / row["file"]).stat().st_size
         assert size < fp32 or row["file"].endswith(".xml")
+
+
+@pytest.mark.slow
+def test_half_precision_is_close(run_dir, tmp_path):
+    out = tmp_path / "half"
+    command = ["export", str(run_dir), "--to", "torch", "torchscript", "--precision", "half"]
+    assert main([*command, "--out", str(out), "--bound-miou", "5", "--bound-class-iou", "9"]) == 0
+    rows = json.loads((out / "export.json").read_text())
+    for row in rows:
+        assert 1e-5 < row["logit_difference"] < 0.05  # it does compute in fewer bits
+        assert row["equal_pixels"] > 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(choose_hardware("cpu").precision != "bf16", reason="needs bf16 instructions")
+def test_openvino_computes_in_bf16(run_dir, tmp_path):
+    out = tmp_path / "half"
+    command = ["export", str(run_dir), "--to", "openvino", "--precision", "fp32", "half"]
+    bounds = ["--bound-miou", "5", "--bound-class-iou", "9"]
+    assert main([*command, "--out", str(out), *bounds]) == 0
+    whole, half = json.loads((out / "export.json").read_text())
+    assert whole["logit_difference"] < 1e-5 < half["logit_difference"] < 0.05
+    assert half["megabytes"] < 0.7 * whole["megabytes"]
 
 
 def damaged(tmp_path: Path) -> dict[str, Path]:

@@ -30,8 +30,8 @@ def perturb(monkeypatch):
     """Export a network whose weights are not the checkpoint's."""
     original = Exporter._deployed
 
-    def perturbed(self, precision):
-        model = original(self, precision)
+    def perturbed(self):
+        model = original(self)
         with torch.no_grad():
             for parameter in model.decoder.parameters():
                 parameter += 0.5 * torch.randn_like(parameter)
