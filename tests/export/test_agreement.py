@@ -104,7 +104,9 @@ def test_torch_files_agree_at_any_size(tmp_path):
 def test_every_decoder_agrees_in_onnx_and_openvino(variant, tmp_path):
     pytest.importorskip("onnxscript")
     pytest.importorskip("openvino")
-    check_files(build(*VARIANTS[variant]), (OnnxFormat(), OpenVinoFormat()), tmp_path, 1e-5)
+    # group norm sums over whole maps, where the order of a sum shows
+    tolerance = 5e-5 if variant == "unet-group" else 1e-5
+    check_files(build(*VARIANTS[variant]), (OnnxFormat(), OpenVinoFormat()), tmp_path, tolerance)
 
 
 @pytest.mark.slow
