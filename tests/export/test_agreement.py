@@ -78,7 +78,8 @@ def check_files(model: SegmentationModel, forms, folder, tolerance: float) -> No
                 mask = torch.from_numpy(file.run(images.numpy(), "mask"))
                 assert mask.dtype == torch.uint8
                 assert mask.shape == (batch, *size)
-                close = expected.topk(2, dim=1).values.diff(dim=1).abs()[:, 0] < 1e-4 * scale
+                gap = expected.topk(2, dim=1).values.diff(dim=1).abs()[:, 0]
+                close = gap <= 2 * tolerance * scale  # either class may win
                 assert ((mask == expected.argmax(1)) | close).all(), (path, size)
 
 
