@@ -16,8 +16,10 @@ from torch import Tensor
 from segkit.inference.backends.base import Backend
 from segkit.inference.prediction import to_prediction
 
-SIDES = (256, 512, 1024)  # of the tiles to measure
+SIDES = (256, 512)  # of the tiles to measure
 INTERVAL = 0.001  # seconds between two looks at the memory; a layer of such a tile takes longer
+M_MMAP_THRESHOLD = -3  # glibc's number for the option
+RETURNED = 2**22  # bytes from which an allocation is returned when it is freed
 STATM = Path("/proc/self/statm")
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
@@ -42,8 +44,8 @@ def find_room(backend: Backend, image: Tensor, memory: float | None = None) -> R
     """Measure what a network takes for each pixel, with all that can be asked of a prediction.
 
     On a CPU this is the memory of the process, not that of PyTorch's tensors: so it serves any
-    runtime, and what libraries need inside is counted. A small tile takes more for each pixel, as
-    its maps leave gaps in memory; so the tiles grow as far as memory allows, and the last counts.
+    runtime, and what libraries need inside is counted. A small tile takes more for each pixel, so
+    the tiles grow as far as memory allows, and the last one counts.
 
     Args:
         backend: the network.
@@ -58,13 +60,16 @@ def find_room(backend: Backend, image: Tensor, memory: float | None = None) -> R
         return None
     memory = free / 2 if memory is None else memory
     _predict(backend, image, 64)  # the first time, a runtime also prepares itself
-    peak = 1
+    if backend.device.type == "cpu":
+        _return_what_is_freed()
+    before = held_memory(backend.device)  # some runtimes keep what a smaller tile took
+    taken = 1
     for side in SIDES:
         run = partial(_predict, backend, image, side)
-        peak = max(peak, peak_memory(run, backend.device))
-        if 4 * peak > memory:
+        taken = max(taken, peak_memory(run, backend.device) - before)
+        if 4 * taken > memory:
             break
-    return Room(memory, peak / side**2)
+    return Room(memory, taken / side**2)
 
 
 def _predict(backend: Backend, image: Tensor, side: int) -> None:
@@ -89,21 +94,26 @@ def free_memory(device: torch.device) -> int | None:
     return max(free, 0)
 
 
+def held_memory(device: torch.device) -> int:
+    """Return the bytes that the process holds, where `free_memory` is known."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return int(STATM.read_text().split()[1]) * PAGESIZE
+
+
 def peak_memory(run: Callable[[], None], device: torch.device) -> int:
-    """Return the bytes that a call takes at its peak, where `free_memory` is known."""
+    """Return the bytes that the process holds at the peak of a call, as `held_memory`."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
         run()
-        return torch.cuda.max_memory_allocated(device) - before
-    _give_back()
-    before = peak = _resident()
+        return torch.cuda.max_memory_allocated(device)
+    peak = held_memory(device)
     done = threading.Event()
 
     def watch() -> None:  # the kernel's own peak is for others to read: resetting it would spoil it
         nonlocal peak
         while not done.wait(INTERVAL):
-            peak = max(peak, _resident())
+            peak = max(peak, held_memory(device))
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -112,19 +122,18 @@ def peak_memory(run: Callable[[], None], device: torch.device) -> int:
     finally:
         done.set()
         watcher.join()
-    return peak - before
+    return peak
 
 
-def _give_back() -> None:
-    """Return to the system what the process has kept of freed memory, for a call to use unseen."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
-    if trim:
-        trim(0)
+def _return_what_is_freed() -> None:
+    """Let glibc return maps to the system when they are freed, and all that it has kept so far.
 
-
-def _resident() -> int:
-    """Return the bytes of the process that are in memory."""
-    return int(STATM.read_text().split()[1]) * PAGESIZE
+    It would keep those below 32 MB, and the gaps between them would cost a third more memory.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, RETURNED)
+        libc.malloc_trim(0)
 
 
 def _numbers(file: Path) -> dict[str, int]:
