@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -71,24 +74,45 @@ def to_program(model: DeployedModel, channels: int) -> ExportedProgram:
     if not hasattr(symbolic, "backed_size_oblivious"):
         raise UserError("export needs torch 2.7 or newer; pip install -U torch")
     free = (dict.fromkeys(range(3), Dim.DYNAMIC),)
-    try:
-        # otherwise a map of one pixel, or a size that needs no padding, would be a case of its own
-        patched = symbolic.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
-        with patched, torch.no_grad():
-            return torch.export.export(
-                model,
-                (example_image(model, channels),),
-                dynamic_shapes=free,
-                prefer_deferred_runtime_asserts_over_guards=True,
-            )
-    except Exception as error:  # of many types
-        raise UserError(f"torch.export cannot capture this network: {first_line(error)}") from error
+    # otherwise a map of one pixel, or a size that needs no padding, would be a case of its own
+    patched = symbolic.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
+    with explained("torch.export cannot capture this network"), patched, torch.no_grad():
+        return torch.export.export(
+            model,
+            (example_image(model, channels),),
+            dynamic_shapes=free,
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
 
 
 def example_image(model: DeployedModel, channels: int) -> Tensor:
     """Return a batch of images to trace by."""
     device = next(model.parameters()).device
     return torch.zeros((*EXAMPLE, channels), dtype=torch.uint8, device=device)
+
+
+@contextmanager
+def explained(failure: str, remedy: str = "") -> Iterator[None]:
+    """Turn the error of a converter, which may be of any type, into the user's."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{failure}: {first_line(error)}{remedy}") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence what converters warn of and log, which is about themselves."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 def first_line(error: Exception) -> str:

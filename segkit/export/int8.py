@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from segkit.data.dataset import SegmentationDataset
 from segkit.errors import UserError
-from segkit.export.deployed import DeployedModel, first_line
+from segkit.export.deployed import DeployedModel, explained, quiet
 
 Images = Sequence[NDArray[Any]]  # batches of one, (1, H, W, C), as the file takes them
 RANKED_BY = 8  # images that the sensitivity of layers is measured on
@@ -51,7 +50,7 @@ def quantize_onnx(graph: Any, images: Images, kept: Sequence[str]) -> Any:
             image = next(self.remaining, None)
             return None if image is None else {"image": image}
 
-    with tempfile.TemporaryDirectory() as folder, _quiet(), _explained("ONNX Runtime"):
+    with tempfile.TemporaryDirectory() as folder, quiet(), _explained("ONNX Runtime"):
         file = Path(folder) / "int8.onnx"
         quantize_static(
             graph,
@@ -72,8 +71,7 @@ def quantize_openvino(model: Any, images: Images, kept: Sequence[str]) -> Any:
         import nncf
     except ImportError as error:
         raise UserError("--precision int8 needs NNCF; pip install 'segkit[openvino]'") from error
-    nncf.set_log_level(logging.ERROR)
-    with _quiet(), _explained("NNCF"):
+    with quiet(), _explained("NNCF"):
         return nncf.quantize(
             model.clone(),
             nncf.Dataset(images),
@@ -125,23 +123,5 @@ def _rounded(x: Tensor) -> Tensor:
     return ((x - low) / scale).round() * scale + low
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what the quantisers log to the root logger."""
-    level = logging.root.level
-    logging.root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.root.setLevel(level)
-
-
-@contextmanager
-def _explained(who: str) -> Iterator[None]:
-    """Turn a quantiser's error, of many types, into the user's."""
-    try:
-        yield
-    except Exception as error:
-        raise UserError(
-            f"{who} cannot quantise this network: {first_line(error)}; use --precision fp32"
-        ) from error
+def _explained(who: str) -> AbstractContextManager[None]:
+    return explained(f"{who} cannot quantise this network", "; use --precision fp32")

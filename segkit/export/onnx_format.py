@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import torch
 
 from segkit.errors import UserError
-from segkit.export.deployed import DeployedModel, Output, first_line, to_program
+from segkit.export.deployed import DeployedModel, Output, explained, quiet, to_program
 from segkit.export.formats import Format, Precision
 from segkit.export.int8 import Images, quantize_onnx
 from segkit.inference.backends.exported import KEY
@@ -64,26 +62,16 @@ def to_onnx(model: DeployedModel, channels: int) -> Any:
     """
     asked = model.outputs
     model.outputs = (*asked, *(() if "logits" in asked else ("logits",)))
-    try:
-        program = to_program(model, channels)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch's, about torch
-            logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-            exported = torch.onnx.export(
-                program,
-                dynamo=True,
-                input_names=["image"],
-                output_names=list(model.outputs),
-                verbose=False,
-            )
+    with explained("torch.onnx cannot convert this network"), quiet():
+        exported = torch.onnx.export(
+            to_program(model, channels),
+            dynamo=True,
+            input_names=["image"],
+            output_names=list(model.outputs),
+            verbose=False,
+        )
         assert exported is not None
         graph = exported.model_proto
-    except UserError:
-        raise
-    except Exception as error:  # of many types
-        raise UserError(f"torch.onnx cannot convert this network: {first_line(error)}") from error
-    finally:
-        model.outputs = asked
     if graph.ByteSize() >= LARGEST:
         raise UserError("the model has more than the 2 GB that an ONNX file holds")
     _tidy(graph, asked)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segkit.errors import UserError
-from segkit.export.deployed import DeployedModel, first_line
+from segkit.export.deployed import DeployedModel, explained
 from segkit.export.formats import Format, Precision
 from segkit.export.int8 import Images, quantize_openvino
 from segkit.export.onnx_format import OnnxFormat, to_onnx
@@ -36,10 +36,8 @@ class OpenVinoFormat(Format):
                 "use fp32 or int8"
             )
         graph = to_onnx(model, channels)
-        try:
+        with explained("OpenVINO cannot read this network"):
             return import_openvino().Core().read_model(graph.SerializeToString())
-        except RuntimeError as error:
-            raise UserError(f"OpenVINO cannot read this network: {first_line(error)}") from error
 
     def quantize(self, built: Any, images: Images, kept: Sequence[str]) -> Any:
         """Quantise by NNCF, see `Format`."""

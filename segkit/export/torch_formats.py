@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,13 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from segkit.errors import UserError
-from segkit.export.deployed import DeployedModel, example_image, first_line, to_program
+from segkit.export.deployed import (
+    DeployedModel,
+    example_image,
+    explained,
+    quiet,
+    to_program,
+)
 from segkit.export.formats import Format, Precision
 from segkit.inference.backends.exported import ExportedModel
 
@@ -84,12 +88,10 @@ class CompiledFormat(Format):
         """Return a temporary folder with the compiled package, see `Format`."""
         folder = tempfile.TemporaryDirectory()
         program = to_program(_cast(model, precision), channels)
-        try:
+        with explained("AOTInductor cannot compile this"):
             torch._inductor.aoti_compile_and_package(
                 program, package_path=str(Path(folder.name) / "model.pt2")
             )
-        except Exception as error:  # of many types
-            raise UserError(f"AOTInductor cannot compile this: {first_line(error)}") from error
         return folder
 
     def save(self, built: Any, path: Path, metadata: str) -> None:
@@ -121,18 +123,18 @@ class ScriptFormat(Format):
     def build(self, model: DeployedModel, channels: int, precision: Precision) -> Any:
         """Return a `torch.jit.ScriptModule` by tracing, see `Format`."""
         model, image = _cast(model, precision), example_image(model, channels)
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             return torch.jit.trace_module(model, {"forward": image, "logits": image})
 
     def save(self, built: Any, path: Path, metadata: str) -> None:
         """Write the archive, see `Format`."""
-        with _quiet():
+        with quiet():
             torch.jit.save(built, path, _extra_files={ENTRY: metadata})
 
     def open(self, path: Path) -> TorchModel:
         """Load it into this process, see `Format`; it has a method `logits` in any case."""
         held = {ENTRY: ""}
-        with _quiet():
+        with quiet():
             module = torch.jit.load(path, _extra_files=held)
         metadata = json.loads(held[ENTRY])
         functions = {name: _pick(module, place) for place, name in enumerate(metadata["outputs"])}
@@ -162,11 +164,3 @@ def _inner_logits(program: ExportedProgram) -> Callable[[Tensor], Tensor]:
     graph.eliminate_dead_code()
     module.recompile()
     return lambda images: module(images)[0]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what torch says of TorchScript: that it is old, and that sizes are compared."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
