@@ -2,7 +2,7 @@
 
 segkit export runs/unet_vgg16 --to onnx openvino --out exported
 segkit export runs/unet_vgg16 --to openvino --precision int8 --out exported
-segkit export runs/unet_vgg16 --to onnx --output mask probabilities --out exported
+segkit export runs/unet_vgg16 --to onnx --output probabilities --out exported
 
 The files take images (N, H, W, C) of bytes, of any size, and return classes (N, H, W);
 normalisation, padding and argmax are inside. Each is run on its own runtime on images of the
@@ -59,8 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         nargs="+",
         choices=["mask", "logits", "probabilities"],
-        default=["mask"],
-        help="what the files return, in this order (default: mask)",
+        default=[],
+        help="what the files return, in this order; the mask comes first if it is not named",
     )
     parser.add_argument(
         "--calibrate",

@@ -27,28 +27,32 @@ class DeployedModel(nn.Module):
     Args:
         model: in eval mode.
         normalize: of its images.
-        outputs: to return, in this order.
+        outputs: to return, in this order; the mask comes first if it is not named.
+        takes_bytes: whether images are uint8, else float32 from 0 to 1.
 
-    Shape: `(N, H, W, C)` of any size, uint8 (float32 from 0 to 1 where the data set has more than 8
-        bits), to `mask` uint8 `(N, H, W)`, `logits` and `probabilities` float32
-        `(N, num_classes, H, W)`.
+    Shape: `(N, H, W, C)` of any size to `mask` uint8 `(N, H, W)`, `logits` and `probabilities`
+        float32 `(N, num_classes, H, W)`.
     """
 
     def __init__(
-        self, model: SegmentationModel, normalize: Normalize, outputs: Sequence[Output]
+        self,
+        model: SegmentationModel,
+        normalize: Normalize,
+        outputs: Sequence[Output] = (),
+        takes_bytes: bool = True,
     ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.stride = model.encoder, model.decoder, model.stride
         self.normalize = normalize
-        self.outputs = tuple(outputs)
+        self.outputs = tuple(dict.fromkeys(outputs if "mask" in outputs else ("mask", *outputs)))
+        self.takes_bytes = takes_bytes
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Predict a batch of images."""
-        found: dict[str, Tensor] = {"logits": self.logits(image)}
-        if "mask" in self.outputs:
-            found["mask"] = found["logits"].argmax(1).to(torch.uint8)
+        logits = self.logits(image)
+        found = {"mask": logits.argmax(1).to(torch.uint8), "logits": logits}
         if "probabilities" in self.outputs:
-            found["probabilities"] = found["logits"].softmax(1)
+            found["probabilities"] = logits.softmax(1)
         return tuple(found[name] for name in self.outputs)
 
     def logits(self, image: Tensor) -> Tensor:
@@ -88,7 +92,8 @@ def to_program(model: DeployedModel, channels: int) -> ExportedProgram:
 def example_image(model: DeployedModel, channels: int) -> Tensor:
     """Return a batch of images to trace by."""
     device = next(model.parameters()).device
-    return torch.zeros((*EXAMPLE, channels), dtype=torch.uint8, device=device)
+    dtype = torch.uint8 if model.takes_bytes else torch.float32
+    return torch.zeros((*EXAMPLE, channels), dtype=dtype, device=device)
 
 
 @contextmanager

@@ -60,7 +60,7 @@ class Request:
     Args:
         formats: names of `FORMATS`.
         precisions: of each format.
-        outputs: of the files, in this order.
+        outputs: of the files, in this order; the mask comes first if it is not named.
         images: number of images to compare on, spread evenly over the split; None: all.
         calibration: number of training images that int8 is calibrated on.
         seed: of their choice.
@@ -70,7 +70,7 @@ class Request:
 
     formats: Sequence[str]
     precisions: Sequence[Precision] = ("fp32",)
-    outputs: Sequence[Output] = ("mask",)
+    outputs: Sequence[Output] = ()
     images: int | None = None
     calibration: int = 300
     seed: int = 0
@@ -133,7 +133,7 @@ class Exporter:
         self.model: SegmentationModel = restore_model(content, source).eval()
         self.normalize = Normalize(statistics.mean, statistics.std)
         self.reference = TorchBackend(self.model, CPU, statistics.mean, statistics.std)
-        self.metadata = describe(content, source, self.model, request.outputs)
+        self.metadata = describe(content, source, self._deployed(), self.model)
         self.dataset = load_split(content, source, split, data_root=data_root)
         self.calibration: Images = []
         if "int8" in request.precisions:
@@ -197,8 +197,8 @@ class Exporter:
 
     def _deployed(self) -> DeployedModel:
         """Return a copy of the model, which a format may change."""
-        model = copy.deepcopy(self.model)
-        return DeployedModel(model, self.normalize, self.request.outputs).eval()
+        model, takes_bytes = copy.deepcopy(self.model), self.card.image_max is None
+        return DeployedModel(model, self.normalize, self.request.outputs, takes_bytes).eval()
 
     def _judge(self, form: Format, path: Path, bounds: Bounds) -> Parity:
         """Measure a file against the checkpoint."""

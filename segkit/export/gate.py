@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -117,7 +116,8 @@ def measure_parity(
         times["file"].append(time.perf_counter() - middle)
         equal, pixels = equal + int((mask == expected).sum()), pixels + mask.numel()
         if candidate.has_logits:
-            furthest = max(furthest, float((candidate.logits(batch) - logits).abs().max()))
+            difference = float((candidate.logits(batch) - logits).abs().max())
+            furthest = float(np.maximum(furthest, difference))  # unlike max, it keeps a nan
             largest = max(largest, float(logits.abs().max()))
         for key, masks in (("torch", expected), ("file", mask)):
             counts = count(name, Prediction(masks[0]), target, len(class_names))
@@ -189,6 +189,6 @@ def table_row(name: str, parity: Parity) -> list[str]:
         f"{100 * parity.miou:.2f}",
         f"{100 * parity.torch_miou:.2f}",
         f"{100 * parity.class_difference:+.2f} {parity.worst_class}",
-        "-" if furthest is None or math.isnan(furthest) else f"{furthest:.0e}",
+        "-" if furthest is None else f"{furthest:.0e}",
         f"{parity.equal_pixels:.3%}",
     ]

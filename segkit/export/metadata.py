@@ -13,6 +13,7 @@ import segkit
 from segkit.checkpoint import restore_card, restore_config, restore_statistics
 from segkit.errors import UserError
 from segkit.evaluation.scores import percent
+from segkit.export.deployed import DeployedModel
 from segkit.hub import Source
 from segkit.inference.tiles import exact_halo
 from segkit.model import SegmentationModel
@@ -20,15 +21,15 @@ from segkit.receptive_field import reach_of
 
 
 def describe(
-    content: dict[str, Any], source: Source, model: SegmentationModel, outputs: Sequence[str]
+    content: dict[str, Any], source: Source, deployed: DeployedModel, model: SegmentationModel
 ) -> dict[str, Any]:
     """Return what holds for all files of a checkpoint, as plain values.
 
     Args:
         content: of the checkpoint.
         source: of the checkpoint.
+        deployed: what the files hold.
         model: of the checkpoint.
-        outputs: of the files.
 
     Returns:
         What a checkpoint holds besides its weights, so that the file can be used as one, and what
@@ -47,12 +48,12 @@ def describe(
         "checkpoint": {"name": Path(source).name, "sha256": _checksum(content["model"])},
         "input": {
             "name": "image",
-            "dtype": "uint8" if card.image_max is None else "float32",
-            "range": [0, 255] if card.image_max is None else [0, 1],
+            "dtype": "uint8" if deployed.takes_bytes else "float32",
+            "range": [0, 255] if deployed.takes_bytes else [0, 1],
             "layout": "NHWC",
             "channels": channels,
         },
-        "outputs": list(outputs),
+        "outputs": list(deployed.outputs),
         "legend": [
             {
                 "name": each.name,

@@ -155,12 +155,12 @@ def _pick(function: Callable[[Tensor], Sequence[Tensor]], place: int) -> Callabl
 
 
 def _inner_logits(program: ExportedProgram) -> Callable[[Tensor], Tensor]:
-    """Return a function that runs a program as far as the logits, which argmax or softmax reads."""
+    """Return a function that runs a program as far as the logits, which argmax reads."""
     module: Any = program.module()
     graph = module.graph
     [output] = [node for node in graph.nodes if node.op == "output"]
-    [reader, *_] = [n for n in graph.nodes if n.name.startswith(("argmax", "softmax"))]
-    output.args = ((reader.args[0],),)
+    *_, argmax = [n for n in graph.nodes if n.target is torch.ops.aten.argmax.default]
+    output.args = ((argmax.args[0],),)
     graph.eliminate_dead_code()
     module.recompile()
     return lambda images: module(images)[0]

@@ -60,27 +60,33 @@ def expected_logits(model: SegmentationModel, images: torch.Tensor) -> torch.Ten
         return model((shares - mean) / std)
 
 
+def save_and_open(form, network: DeployedModel, folder):
+    path = folder / f"model{form.suffix}"
+    dtype = "uint8" if network.takes_bytes else "float32"
+    metadata = {"config": {}, "card": {}, "stride": network.stride, "halo": ""}
+    metadata |= {"outputs": network.outputs, "input": {"dtype": dtype}}
+    metadata |= {"export": {"precision": "fp32"}}
+    form.save(form.build(network, 3, "fp32"), path, json.dumps(metadata))
+    return form.open(path)
+
+
 def check_files(model: SegmentationModel, forms, folder, tolerance: float) -> None:
     network = DeployedModel(model, Normalize(MEAN, STD), ("mask",)).eval()
-    metadata = {"config": {}, "card": {}, "stride": model.stride, "halo": "", "outputs": ["mask"]}
-    metadata |= {"input": {"dtype": "uint8"}, "export": {"precision": "fp32"}}
     for form in forms:
-        path = folder / f"model{form.suffix}"
-        form.save(form.build(network, 3, "fp32"), path, json.dumps(metadata))
-        file = form.open(path)
+        file = save_and_open(form, network, folder)
         for size in SIZES:
             for batch in (1, 2):
                 images = images_of(size, batch)
                 expected = expected_logits(model, images)
                 found = file.logits(images.permute(0, 3, 1, 2))
                 scale = float(expected.abs().max())
-                assert float((found - expected).abs().max()) <= tolerance * scale, (path, size)
+                assert float((found - expected).abs().max()) <= tolerance * scale, (form, size)
                 mask = torch.from_numpy(file.run(images.numpy(), "mask"))
                 assert mask.dtype == torch.uint8
                 assert mask.shape == (batch, *size)
                 gap = expected.topk(2, dim=1).values.diff(dim=1).abs()[:, 0]
                 close = gap <= 2 * tolerance * scale  # either class may win
-                assert ((mask == expected.argmax(1)) | close).all(), (path, size)
+                assert ((mask == expected.argmax(1)) | close).all(), (form, size)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -98,6 +104,30 @@ def test_the_deployed_network_is_the_network(variant):
 
 def test_torch_files_agree_at_any_size(tmp_path):
     check_files(build("unet", {}), (ProgramFormat(), ScriptFormat()), tmp_path, 1e-5)
+
+
+def check_floats(form, folder):
+    """A data set of more than 8 bits: images are shares of white, and stay what they are."""
+    model = build("unet", {})
+    network = DeployedModel(model, Normalize(MEAN, STD), takes_bytes=False).eval()
+    file = save_and_open(form, network, folder)
+    pixels = torch.rand(1, 3, 33, 40, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = model(Normalize(MEAN, STD)(pixels))
+    torch.testing.assert_close(file.logits(pixels), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", [ProgramFormat(), ScriptFormat()], ids=["torch", "torchscript"])
+def test_files_for_more_than_8_bits(form, tmp_path):
+    check_floats(form, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [OnnxFormat(), OpenVinoFormat()], ids=["onnx", "openvino"])
+def test_onnx_and_openvino_files_for_more_than_8_bits(form, tmp_path):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("openvino")
+    check_floats(form, tmp_path)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from torch import nn
 
 from segkit.commands import main
 from segkit.data.dataset import Sample
-from segkit.export.export import Exporter
+from segkit.export.export import FORMATS, Exporter
 from segkit.export.gate import BOUNDS, Bounds, Parity, find_failures, measure_parity
 from segkit.inference.backends.pytorch import TorchBackend
 
@@ -108,6 +108,32 @@ def test_fewer_bounds_for_fewer_bits():
     assert find_failures(rough, BOUNDS["int8"]) == ()
     assert len(find_failures(rough, BOUNDS["half"])) == 1
     assert find_failures(rough, Bounds(0.004)) != ()
+
+
+@pytest.mark.parametrize("form", ["torch", "torchscript"])
+def test_the_mask_is_there_whatever_is_asked_for(form, run_dir):
+    code, out = export(run_dir, "--output", "probabilities", "logits", form=form)
+    assert code == 0
+    [row] = json.loads((out / "export.json").read_text())
+    file = FORMATS[form].open(out / row["file"])
+    assert file.metadata["outputs"] == ["mask", "probabilities", "logits"]
+    image = np.zeros((1, 20, 30, 3), np.uint8)
+    shares = file.run(image, "probabilities")
+    assert np.array_equal(shares.argmax(1), file.run(image, "mask"))
+    assert np.array_equal(shares.argmax(1), file.run(image, "logits").argmax(1))
+
+
+def test_a_logit_that_is_no_number_fails():
+    logits = torch.zeros(1, 2, 4, 4)
+    logits[:, 1, :, 0] = 1.0
+    spoilt = logits.clone()
+    spoilt[0, 0, 3, 3] = torch.nan
+    sample = Sample(logits[0], logits.argmax(1)[0].byte(), "one")
+    candidate = Constant(spoilt)
+    candidate.run = lambda images, output: logits.argmax(1).byte().numpy()
+    parity = measure_parity(TorchBackend(nn.Identity()), candidate, [sample], ["a", "b"])
+    [failure] = find_failures(parity, BOUNDS["fp32"])
+    assert failure.startswith("a logit differs by nan")
 
 
 class Constant:
