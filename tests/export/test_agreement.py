@@ -47,6 +47,15 @@ def build(decoder: str, options: dict, encoder: str = "vgg11_bn") -> Segmentatio
     return model
 
 
+def tolerance_of(variant: str) -> float:
+    """How far logits may be apart, of the largest.
+
+    Group norm on random weights enlarges rounding: at 341x512 this network in fp32 is itself 5e-4
+    from float64.
+    """
+    return 1e-3 if variant == "unet-group" else 1e-5
+
+
 def images_of(size: tuple[int, int], batch: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(batch * size[1])
     return torch.randint(0, 256, (batch, *size, 3), dtype=torch.uint8, generator=generator)
@@ -135,10 +144,8 @@ def test_onnx_and_openvino_files_for_more_than_8_bits(form, tmp_path):
 def test_every_decoder_agrees_in_onnx_and_openvino(variant, tmp_path):
     pytest.importorskip("onnxscript")
     pytest.importorskip("openvino")
-    # group norm divides by the deviation of whole maps, which each runtime sums in its own order;
-    # the gate's own bound holds
-    tolerance = 1e-3 if variant == "unet-group" else 1e-5
-    check_files(build(*VARIANTS[variant]), (OnnxFormat(), OpenVinoFormat()), tmp_path, tolerance)
+    forms = OnnxFormat(), OpenVinoFormat()
+    check_files(build(*VARIANTS[variant]), forms, tmp_path, tolerance_of(variant))
 
 
 @pytest.mark.slow
@@ -153,7 +160,8 @@ def test_every_encoder_agrees_in_onnx_and_openvino(encoder, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "unet-bilinear"])
 def test_every_decoder_agrees_in_torch_files(variant, tmp_path):
-    check_files(build(*VARIANTS[variant]), (ProgramFormat(), ScriptFormat()), tmp_path, 1e-5)
+    forms = ProgramFormat(), ScriptFormat()
+    check_files(build(*VARIANTS[variant]), forms, tmp_path, tolerance_of(variant))
 
 
 def test_what_torch_cannot_capture_is_told():
