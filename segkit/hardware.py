@@ -81,8 +81,13 @@ class Hardware:
             return torch.cuda.get_device_name(self.device)
         if self.device.type == "mps":
             return "MPS"
-        threads = torch.get_num_threads()
-        return f"CPU with {threads} thread{'s' if threads > 1 else ''}"
+        return f"CPU with {thread_count()}"
+
+
+def thread_count() -> str:
+    """Say how many threads torch computes with; the other runtimes are given the same number."""
+    threads = torch.get_num_threads()
+    return f"{threads} thread{'s' if threads > 1 else ''}"
 
 
 def hardware_of(model: nn.Module) -> Hardware:

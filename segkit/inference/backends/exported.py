@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from segkit.receptive_field import Halo
 
 KEY = "segkit"  # of the metadata in a file
 NEEDED = ("config", "card", "stride", "halo", "input", "export")
+Run = Callable[[NDArray[Any]], NDArray[Any]]  # from images to one output
 
 
 class ExportedModel(ABC):
@@ -55,6 +57,31 @@ class ExportedModel(ABC):
         if isinstance(halo, str):  # why there is none
             raise UserError(halo)
         return Halo(*halo)
+
+
+class GraphModel(ExportedModel):
+    """A file whose graph is opened anew for each output, and for floats in the place of bytes."""
+
+    def __init__(self, path: Path, metadata: dict[str, Any]) -> None:
+        super().__init__(path, metadata)
+        self._opened: dict[tuple[str, bool], Run] = {}
+
+    @abstractmethod
+    def open(self, output: str, widened: bool) -> Run:
+        """Prepare to compute an output.
+
+        Args:
+            output: name of a value of the graph, whether or not the file returns it.
+            widened: whether images come as floats, though the file takes bytes. The graph begins
+                by a cast to floats, so that it computes the same.
+        """
+
+    def run(self, images: NDArray[Any], output: str) -> NDArray[Any]:
+        """Run the graph, see `ExportedModel`."""
+        key = output, self.takes_bytes and images.dtype != "uint8"
+        if key not in self._opened:
+            self._opened[key] = self.open(*key)
+        return self._opened[key](images)
 
 
 def parse_metadata(text: str | None, path: Path) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 
 from segkit.errors import UserError
-from segkit.inference.backends.exported import KEY, ExportedModel, parse_metadata
+from segkit.hardware import thread_count
+from segkit.inference.backends.exported import KEY, GraphModel, Run, parse_metadata
 
 PROVIDERS = {
     "cpu": ["CPUExecutionProvider"],
@@ -17,7 +17,7 @@ PROVIDERS = {
 }
 
 
-class OnnxRuntimeModel(ExportedModel):
+class OnnxRuntimeModel(GraphModel):
     """An ONNX file on ONNX Runtime."""
 
     def __init__(self, path: Path, device: str = "auto") -> None:
@@ -29,19 +29,9 @@ class OnnxRuntimeModel(ExportedModel):
         properties = {entry.key: entry.value for entry in self.graph.metadata_props}
         super().__init__(path, parse_metadata(properties.get(KEY), path))
         self.providers = _providers(device, self.runtime.get_available_providers())
-        self._sessions: dict[tuple[str, bool], Any] = {}
 
-    def run(self, images: NDArray[Any], output: str) -> NDArray[Any]:
-        """Run the graph, see `ExportedModel`."""
-        widened = self.takes_bytes and images.dtype != "uint8"
-        key = output, widened
-        if key not in self._sessions:
-            self._sessions[key] = self._open(output, widened)
-        result: NDArray[Any] = self._sessions[key].run([output], {"image": images})[0]
-        return result
-
-    def _open(self, output: str, widened: bool) -> Any:
-        """Open a session that returns an output, and takes bytes as floats if asked to."""
+    def open(self, output: str, widened: bool) -> Run:
+        """Open a session, see `GraphModel`."""
         import onnx
 
         graph = onnx.ModelProto()
@@ -49,22 +39,22 @@ class OnnxRuntimeModel(ExportedModel):
         if output not in {each.name for each in graph.graph.output}:
             floats = onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None)
             graph.graph.output.append(floats)
-        if widened:  # the graph begins by a cast to floats, so it computes the same
+        if widened:
             graph.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
             del graph.graph.value_info[:]  # which tells the types of what comes before the cast
         options = self.runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors alone
-        return self.runtime.InferenceSession(
+        session = self.runtime.InferenceSession(
             graph.SerializeToString(), options, providers=self.providers
         )
+        return lambda images: session.run([output], {"image": images})[0]
 
     def __str__(self) -> str:
         where = self.providers[0].removesuffix("ExecutionProvider")
-        threads = torch.get_num_threads()
         return (
-            f"ONNX Runtime {self.runtime.__version__} on {where} with {threads} "
-            f"thread{'s' * (threads != 1)}, {self.precision}"
+            f"ONNX Runtime {self.runtime.__version__} on {where} with {thread_count()}, "
+            f"{self.precision}"
         )
 
 

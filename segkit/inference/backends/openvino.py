@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from segkit.errors import UserError
-from segkit.inference.backends.exported import KEY, ExportedModel, parse_metadata
+from segkit.hardware import thread_count
+from segkit.inference.backends.exported import KEY, GraphModel, Run, parse_metadata
 
 # the type that convolutions without int8 compute in, whatever the processor would prefer
 HINTS = {"fp32": "f32", "half": "bf16", "int8": "f32"}
 
 
-class OpenVinoModel(ExportedModel):
+class OpenVinoModel(GraphModel):
     """An IR file, `.xml` with `.bin` beside it, on OpenVINO's CPU."""
 
     def __init__(self, path: Path, device: str = "auto") -> None:
@@ -26,33 +26,25 @@ class OpenVinoModel(ExportedModel):
         self.core = openvino.Core()
         self.version = openvino.__version__.partition("-")[0]
         try:
-            model = self.core.read_model(path)
-            text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
+            self.graph = self.core.read_model(path)
+            held = self.graph.has_rt_info([KEY])
+            text = self.graph.get_rt_info([KEY]).astype(str) if held else None
         except RuntimeError as error:
             raise UserError(
                 f"{path} is damaged or no OpenVINO file, or lacks its {path.stem}.bin"
             ) from error
         super().__init__(path, parse_metadata(text, path))
-        self._compiled: dict[tuple[str, bool], Any] = {}
 
-    def run(self, images: NDArray[Any], output: str) -> NDArray[Any]:
-        """Run the graph, see `ExportedModel`."""
-        widened = self.takes_bytes and images.dtype != np.uint8
-        key = output, widened
-        if key not in self._compiled:
-            self._compiled[key] = self._compile(output, widened)
-        return np.array(self._compiled[key]({"image": images})[output])  # its buffer is used again
-
-    def _compile(self, output: str, widened: bool) -> Any:
-        """Compile a graph that returns an output, and takes bytes as floats if asked to."""
-        model = self.core.read_model(self.path)
+    def open(self, output: str, widened: bool) -> Run:
+        """Compile the graph, see `GraphModel`."""
+        model = self.graph.clone()
         named = {name for each in model.outputs for name in each.names}
         if output not in named:
             model.add_outputs(output)
-        if widened:  # the graph begins by a cast to floats, so it computes the same
+        if widened:
             model.inputs[0].node.set_element_type(import_openvino().Type.f32)
             model.validate_nodes_and_infer_types()
-        return self.core.compile_model(
+        compiled = self.core.compile_model(
             model,
             "CPU",
             {
@@ -60,13 +52,10 @@ class OpenVinoModel(ExportedModel):
                 "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             },
         )
+        return lambda images: np.array(compiled({"image": images})[output])  # its buffer is reused
 
     def __str__(self) -> str:
-        threads = torch.get_num_threads()
-        return (
-            f"OpenVINO {self.version} on the CPU with {threads} thread{'s' * (threads != 1)}, "
-            f"{self.precision}"
-        )
+        return f"OpenVINO {self.version} on the CPU with {thread_count()}, {self.precision}"
 
 
 def import_openvino() -> Any:
