@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,18 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from segkit.benchmark.timing import count_gflop, peak_convolution, race, resident
+from segkit.benchmark.peer import build_peer
+from segkit.benchmark.timing import count_gflop, measure_memory, peak_convolution, race
 from segkit.checkpoint import find_checkpoint, load_checkpoint, restore_config, restore_model
 from segkit.config import load_config
 from segkit.data.card import load_card
-from segkit.errors import UserError
 from segkit.features import Size
 from segkit.hardware import choose_hardware
 from segkit.inference.backends.files import is_exported, open_exported
 from segkit.inference.backends.pytorch import TorchBackend
 from segkit.model import build_model
 from segkit.normalize import Normalize
-from segkit.registry import import_parts, imported
 
 PEER = "smp, as it comes"
 CLASSES = 11  # of the peer's network
@@ -81,7 +78,7 @@ def measure_inference(
     speeds = []
     for each in contestants:
         gflop = None if is_exported(Path(each.source)) else count_gflop(works[each.name])
-        memory = _in_another_process(each, size, batch)
+        memory = measure_memory(make_work, each, size, batch)
         speeds.append(InferenceSpeed(each.name, times[each.name], gflop, memory))
     return speeds, rate
 
@@ -105,10 +102,8 @@ def make_work(contestant: Contestant, size: Size, batch: int) -> Callable[[], ob
     model, channels = _build(contestant.source)
     hardware = choose_hardware("cpu", contestant.precision)
     plain = (0.5,) * channels  # which numbers does not matter to the speed
-    backend, pixels = (
-        TorchBackend(hardware.to_device(model), hardware, plain, plain),
-        draw(channels),
-    )
+    backend = TorchBackend(hardware.to_device(model), hardware, plain, plain)
+    pixels = draw(channels)
     return lambda: backend.logits(pixels).argmax(1).to(torch.uint8)
 
 
@@ -127,11 +122,7 @@ def _build(source: str) -> tuple[nn.Module, int]:
 
 def _peer(pixels: torch.Tensor) -> Callable[[], object]:
     """Predict as segmentation_models.pytorch's documentation leads to."""
-    try:
-        import segmentation_models_pytorch as smp
-    except ImportError as error:
-        raise UserError("--peer smp needs the peer; pip install 'segkit[bench]'") from error
-    model: nn.Module = smp.Unet("vgg16", encoder_weights=None, classes=CLASSES).eval()
+    model = build_peer(3, CLASSES).eval()
     normalize = Normalize((0.5,) * 3, (0.5,) * 3)
     height, width = pixels.shape[-2:]  # the peer takes multiples of 32 alone
 
@@ -141,18 +132,3 @@ def _peer(pixels: torch.Tensor) -> Callable[[], object]:
             return model(padded)[..., :height, :width].argmax(1).to(torch.uint8)
 
     return predict
-
-
-def _in_another_process(contestant: Contestant, size: Size, batch: int) -> int:
-    """Measure the memory of three predictions where nothing has been allocated before."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_memory, contestant, size, batch, imported()).result()
-
-
-def _memory(contestant: Contestant, size: Size, batch: int, imports: tuple[str, ...]) -> int:
-    before = resident()
-    import_parts(imports)
-    work = make_work(contestant, size, batch)
-    for _ in range(3):
-        work()
-    return resident() - before

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from segkit.benchmark.timing import count_gflop, peak_convolution, race, resident
+from segkit.benchmark.peer import build_peer
+from segkit.benchmark.timing import count_gflop, measure_memory, peak_convolution, race
 from segkit.config import parse_config
 from segkit.errors import UserError
 from segkit.experiment import Experiment
 from segkit.hardware import Hardware
 from segkit.labels import IGNORE_INDEX
-from segkit.registry import import_parts, imported
 from segkit.training.state import TrainingState
 from segkit.training.step import Step
 
@@ -89,14 +87,7 @@ def _peer(
     pixels: Tensor, target: Tensor, num_classes: int, rate: float, hardware: Hardware, fair: bool
 ) -> Callable[[], object]:
     """Build the step that segmentation_models.pytorch's documentation leads to."""
-    try:
-        import segmentation_models_pytorch as smp
-    except ImportError as error:
-        raise UserError("--peer smp needs the peer; pip install 'segkit[bench]'") from error
-    channels = pixels.shape[1]
-    model: nn.Module = smp.Unet(
-        "vgg16", encoder_weights=None, in_channels=channels, classes=num_classes
-    )
+    model = build_peer(pixels.shape[1], num_classes)
     model = hardware.to_device(model) if fair else model.to(hardware.device)
     pixels = hardware.load(pixels) if fair else pixels.contiguous()
     optimizer = torch.optim.AdamW(model.parameters(), rate)
@@ -119,19 +110,10 @@ def _in_another_process(name: str, experiment: Experiment) -> int:
     """Measure the memory of three steps where nothing has been allocated before."""
     if experiment.config is None:
         raise UserError("another process measures the memory, for which it needs a config")
-    # unlike a multiprocessing.Pool's, its processes may have children, which read the data
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        arguments = (name, experiment.config.model_dump(), imported(), experiment.hardware)
-        return pool.submit(_memory, *arguments).result()
+    config = experiment.config.model_dump()
+    return measure_memory(_rebuild, name, config, experiment.hardware)
 
 
-def _memory(name: str, config: dict[str, Any], imports: tuple[str, ...], hardware: Hardware) -> int:
-    before = resident()
-    import_parts(imports)
+def _rebuild(name: str, config: dict[str, Any], hardware: Hardware) -> Callable[[], object]:
     parsed = parse_config(config, "the experiment")
-    step = _contestant(name, Experiment.from_config(parsed, hardware, load_weights=False))
-    for _ in range(3):
-        step()
-    if hardware.device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resident() - before
+    return _contestant(name, Experiment.from_config(parsed, hardware, load_weights=False))

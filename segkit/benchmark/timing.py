@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from segkit.hardware import Hardware
+from segkit.registry import import_parts, imported
 
 ROUNDS = 5  # each figure is the median of so many, taken in turns
 SECONDS = 3.0  # of a round
@@ -69,7 +73,33 @@ def measure_seconds(work: Callable[[], object], hardware: Hardware) -> float:
             return spent / calls
 
 
-def resident() -> int:
+def measure_memory(make_work: Callable[..., Callable[[], object]], *arguments: Any) -> int:
+    """Measure the bytes that three calls need, in a process that has allocated nothing before.
+
+    Args:
+        make_work: builds the function to call; it and its arguments go to the other process.
+    """
+    # unlike a multiprocessing.Pool's, its processes may have children, which read the data
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_memory, make_work, arguments, imported()).result()
+
+
+def _memory(
+    make_work: Callable[..., Callable[[], object]],
+    arguments: tuple[Any, ...],
+    imports: tuple[str, ...],
+) -> int:
+    before = _resident()
+    import_parts(imports)
+    work = make_work(*arguments)
+    for _ in range(3):
+        work()
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    return _resident() - before
+
+
+def _resident() -> int:
     """Return the most bytes this process ever held."""
     try:  # Linux: getrusage's figure would be the parent's, where that is larger
         for line in Path("/proc/self/status").read_text().splitlines():
