@@ -40,14 +40,19 @@ class SegmentationModel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of normalised images."""
-        step = self.stride
-        bottom, right = ((side + step - 1) // step * step - side for side in x.shape[-2:])
+        bottom, right = padding_to(self.stride, x)
         # Without an `if`, whose answer for the example a trace would keep for every size, and
         # without a slice, for which torch.export would compare the sizes of the example.
         maps, *grids = self.encoder(F.pad(x, (0, right, 0, bottom)))
         maps = Disposable(maps)
         logits = self.decoder(maps, *grids)
         return F.pad(logits, (0, -right, 0, -bottom))
+
+
+def padding_to(stride: int, x: Tensor) -> tuple[int, int]:
+    """Return how many rows and columns are missing to a multiple of the stride."""
+    height, width = ((side + stride - 1) // stride * stride - side for side in x.shape[-2:])
+    return height, width
 
 
 def logits_of(output: Tensor | Mapping[str, Tensor]) -> Tensor:

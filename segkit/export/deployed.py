@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from segkit.errors import UserError
-from segkit.model import SegmentationModel
+from segkit.model import SegmentationModel, padding_to
 from segkit.normalize import Normalize
 
 Output = Literal["mask", "logits", "probabilities"]
@@ -59,7 +59,7 @@ class DeployedModel(nn.Module):
         """Return the logits, as `SegmentationModel` does."""
         x = self.normalize(image.permute(0, 3, 1, 2))
         height, width = x.shape[-2:]
-        bottom, right = (-side % self.stride for side in (height, width))
+        bottom, right = padding_to(self.stride, x)
         x = F.pad(x, (0, right, 0, bottom))
         x = x.to(next(self.encoder.parameters()).dtype)  # half precision, if that is asked for
         logits = self.decoder(*self.encoder(x)).float()
