@@ -127,19 +127,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _verdict(each: Exported) -> list[str]:
     """Say what became of a file."""
-    if each.kept and each.is_there:
-        layers = f"{len(each.kept)} layers are in higher precision: {', '.join(each.kept)}"
-        return [*_fate(each), layers]
-    return _fate(each)
-
-
-def _fate(each: Exported) -> list[str]:
     failures = "; ".join(each.parity.failures)
-    if not failures:
-        return [f"written: {each.path}"]
-    if each.is_there:
-        return [f"written in spite of it: {each.path}: {failures}"]
-    return [f"refused: {each.path}: {failures}; --force keeps it"]
+    if not each.is_there:
+        return [f"refused: {each.path}: {failures}; --force keeps it"]
+    lines = [
+        f"written in spite of it: {each.path}: {failures}" if failures else f"written: {each.path}"
+    ]
+    if each.kept:
+        lines += [f"{len(each.kept)} layers are in higher precision: {', '.join(each.kept)}"]
+    return lines
 
 
 def _as_dict(each: Exported) -> dict[str, Any]:

@@ -63,7 +63,6 @@ class Request:
         outputs: of the files, in this order; the mask comes first if it is not named.
         images: number of images to compare on, spread evenly over the split; None: all.
         calibration: number of training images that int8 is calibrated on.
-        seed: of their choice.
         bounds: to use instead of those of the precision, by the name of the field.
         force: keep a file that does not agree, and say so in its metadata.
     """
@@ -73,7 +72,6 @@ class Request:
     outputs: Sequence[Output] = ()
     images: int | None = None
     calibration: int = 300
-    seed: int = 0
     bounds: dict[str, float] | None = None
     force: bool = False
 
@@ -139,7 +137,7 @@ class Exporter:
         if "int8" in request.precisions:
             train_split = config.data.train_split
             train_set = load_split(content, source, train_split, data_root=data_root)
-            self.calibration = calibration_images(train_set, request.calibration, request.seed)
+            self.calibration = calibration_images(train_set, request.calibration)
             log(f"int8 is calibrated on {len(self.calibration)} images of '{train_split}'")
 
     def run(self) -> Iterator[Exported]:
@@ -148,11 +146,6 @@ class Exporter:
             self.log(f"exporting {name}, {precision}")
             with _workshop(self.out) as folder:
                 yield self._export(name, precision, folder)
-
-    def samples(self) -> list[int]:
-        """List the indices of the images to compare on, spread evenly over the split."""
-        there = len(self.dataset)
-        return spread(there, self.request.images or there)
 
     def _export(self, name: str, precision: Precision, folder: Path) -> Exported:
         form = FORMATS[name]
@@ -202,11 +195,14 @@ class Exporter:
 
     def _judge(self, form: Format, path: Path, bounds: Bounds) -> Parity:
         """Measure a file against the checkpoint."""
-        samples: Iterator[Sample] = (self.dataset[index] for index in self.samples())
+        there = len(self.dataset)
+        chosen = spread(there, self.request.images or there)
+        samples: Iterator[Sample] = (self.dataset[index] for index in chosen)
         names = self.card.class_names
         parity = measure_parity(self.reference, form.open(path), samples, names, self.on_image)
-        parity = replace(parity, megabytes=megabytes(form, path))
-        return replace(parity, failures=find_failures(parity, bounds))
+        return replace(
+            parity, megabytes=megabytes(form, path), failures=find_failures(parity, bounds)
+        )
 
 
 def _tasks(request: Request) -> Iterator[tuple[str, Precision]]:
