@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help train test test-tools test-package test-slow lint clean
+.PHONY: help train test test-tools test-package test-slow test-slow-export test-slow-others lint clean
 
 help:
 	@echo "make train      set up and train U-Net on VGG16 on the built-in street scenes"
@@ -21,11 +21,11 @@ $(VENV)/.dev: pyproject.toml
 train: $(VENV)/.dev
 	$(BIN)/python tools/train.py configs/unet_vgg16.yaml
 
-# Two halves side by side; each is bound to one core.
+# The tests run in two halves side by side; each is bound to one core.
+test test-tools test-package test-slow test-slow-export test-slow-others: export OMP_NUM_THREADS = 1
+
 test:
 	@$(MAKE) --no-print-directory --jobs=2 test-tools test-package
-
-test-tools test-package test-slow: export OMP_NUM_THREADS = 1
 
 test-tools: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/tools
@@ -33,8 +33,15 @@ test-tools: $(VENV)/.dev
 test-package: $(VENV)/.dev
 	$(BIN)/python -m pytest --ignore=tests/tools
 
-test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest --ignore=tests/tools -m slow
+test-slow:
+	@$(MAKE) --no-print-directory --jobs=2 test-slow-export test-slow-others
+
+test-slow-export: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/export tests/decoders -m slow
+
+test-slow-others: $(VENV)/.dev
+	$(BIN)/python -m pytest --ignore=tests/tools --ignore=tests/export --ignore=tests/decoders -m slow
+	$(BIN)/python -m pytest tests/tools -m slow
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

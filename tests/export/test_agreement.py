@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from networks import VARIANTS, build
 from torch import nn
 
 from segkit.export import deployed
@@ -12,39 +13,12 @@ from segkit.export.deployed import DeployedModel, to_program
 from segkit.export.onnx_format import OnnxFormat
 from segkit.export.openvino_format import OpenVinoFormat
 from segkit.export.torch_formats import ProgramFormat, ScriptFormat
-from segkit.model import SegmentationModel, create_model
+from segkit.model import SegmentationModel
 from segkit.normalize import Normalize
 
-VARIANTS = {
-    "unet-bilinear": ("unet", {}),
-    "unpool-max": ("unpool", {"mode": "max"}),
-    "unpool-nails": ("unpool", {"mode": "bed_of_nails"}),
-    "fcn-8": ("fcn", {"stride": 8}),
-    "fcn-16": ("fcn", {"stride": 16}),
-    "fcn-32": ("fcn", {"stride": 32}),
-    "transposed": ("transposed", {}),
-    "interpolate-nearest": ("interpolate", {"mode": "nearest"}),
-    "interpolate-bilinear": ("interpolate", {"mode": "bilinear"}),
-    "interpolate-bicubic": ("interpolate", {"mode": "bicubic"}),
-    "unet-nearest": ("unet", {"upsample": "nearest"}),
-    "unet-bicubic": ("unet", {"upsample": "bicubic"}),
-    "unet-nails": ("unet", {"upsample": "bed_of_nails"}),
-    "unet-transposed": ("unet", {"upsample": "transposed"}),
-    "unet-group": ("unet", {"norm": "group"}),
-}
 ENCODERS = ("vgg13", "vgg16_bn", "vgg19", "vgg11_lrn", "vgg16_1x1")
 SIZES = ((1, 1), (32, 32), (33, 65), (127, 127), (341, 512))
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
-
-
-def build(decoder: str, options: dict, encoder: str = "vgg11_bn") -> SegmentationModel:
-    torch.manual_seed(0)
-    model = create_model(
-        decoder, encoder, num_classes=3, encoder_options={"width": 1 / 32}, **options
-    ).eval()
-    for parameter in model.parameters():  # the scores of FCN's skips start at zero
-        nn.init.normal_(parameter, std=0.2)
-    return model
 
 
 def tolerance_of(variant: str) -> float:
@@ -100,7 +74,7 @@ def check_files(model: SegmentationModel, forms, folder, tolerance: float) -> No
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_deployed_network_is_the_network(variant):
-    model = build(*VARIANTS[variant])
+    model = build(variant)
     network = DeployedModel(model, Normalize(MEAN, STD), ("logits", "mask", "probabilities"))
     for size in SIZES[:4]:
         images = images_of(size, 2)
@@ -112,12 +86,12 @@ def test_the_deployed_network_is_the_network(variant):
 
 
 def test_torch_files_agree_at_any_size(tmp_path):
-    check_files(build("unet", {}), (ProgramFormat(), ScriptFormat()), tmp_path, 1e-5)
+    check_files(build("unet-bilinear"), (ProgramFormat(), ScriptFormat()), tmp_path, 1e-5)
 
 
 def check_floats(form, folder):
     """A data set of more than 8 bits: images are shares of white, and stay what they are."""
-    model = build("unet", {})
+    model = build("unet-bilinear")
     network = DeployedModel(model, Normalize(MEAN, STD), takes_bytes=False).eval()
     file = save_and_open(form, network, folder)
     pixels = torch.rand(1, 3, 33, 40, generator=torch.Generator().manual_seed(0))
@@ -145,7 +119,7 @@ def test_every_decoder_agrees_in_onnx_and_openvino(variant, tmp_path):
     pytest.importorskip("onnxscript")
     pytest.importorskip("openvino")
     forms = OnnxFormat(), OpenVinoFormat()
-    check_files(build(*VARIANTS[variant]), forms, tmp_path, tolerance_of(variant))
+    check_files(build(variant), forms, tmp_path, tolerance_of(variant))
 
 
 @pytest.mark.slow
@@ -153,7 +127,7 @@ def test_every_decoder_agrees_in_onnx_and_openvino(variant, tmp_path):
 def test_every_encoder_agrees_in_onnx_and_openvino(encoder, tmp_path):
     pytest.importorskip("onnxscript")
     pytest.importorskip("openvino")
-    model = build("unet", {}, encoder)
+    model = build("unet-bilinear", encoder)
     check_files(model, (OnnxFormat(), OpenVinoFormat()), tmp_path, 1e-5)
 
 
@@ -161,7 +135,7 @@ def test_every_encoder_agrees_in_onnx_and_openvino(encoder, tmp_path):
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "unet-bilinear"])
 def test_every_decoder_agrees_in_torch_files(variant, tmp_path):
     forms = ProgramFormat(), ScriptFormat()
-    check_files(build(*VARIANTS[variant]), forms, tmp_path, tolerance_of(variant))
+    check_files(build(variant), forms, tmp_path, tolerance_of(variant))
 
 
 def test_what_torch_cannot_capture_is_told():
@@ -169,7 +143,7 @@ def test_what_torch_cannot_capture_is_told():
         def forward(self, maps, sizes=None, indices=None):
             return maps[0] if maps[0].sum() > 0 else maps[-1]
 
-    model = build("unet", {})
+    model = build("unet-bilinear")
     model.decoder = Undecided()
     network = DeployedModel(model, Normalize(MEAN, STD), ("mask",))
     with pytest.raises(ValueError, match=r"torch\.export cannot capture this network: \S"):

@@ -55,6 +55,7 @@ FILES = ("model.onnx", "model.xml")
 VIEWS = {
     "plain": {},
     "tiles": {"tiles": Tiles(16)},
+    "auto": {"tiles": Tiles("auto")},
     "blended": {"tiles": Tiles(32, "blend")},
     "averaged": {"flip": True, "scales": (0.75, 1.0)},
 }
