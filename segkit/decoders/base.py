@@ -94,7 +94,7 @@ class Decoder(nn.Module):
         """Turn maps of the right number and channels into logits; see `forward`.
 
         The list is the decoder's own. A map that is taken out of it, as by `maps.pop()`, is freed
-        once it has been read, which saves memory in prediction. A subclass that needs the maps after
-        `super().decode(maps, ...)` passes a copy of the list.
+        once it has been read, which saves memory in prediction. A subclass that needs the maps
+        after `super().decode(maps, ...)` passes a copy of the list.
         """
         raise NotImplementedError

@@ -1,6 +1,7 @@
 """Every decoder, captured once: the file gives what the network gives, whatever the size."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from segkit.export import deployed
 from segkit.export.deployed import DeployedModel, to_program
 from segkit.export.onnx_format import OnnxFormat
 from segkit.export.openvino_format import OpenVinoFormat
-from segkit.export.torch_formats import ProgramFormat, ScriptFormat
+from segkit.export.torch_formats import CompiledFormat, ProgramFormat, ScriptFormat
 from segkit.model import SegmentationModel
 from segkit.normalize import Normalize
 
@@ -53,8 +54,10 @@ def save_and_open(form, network: DeployedModel, folder):
     return form.open(path)
 
 
-def check_files(model: SegmentationModel, forms, folder, tolerance: float) -> None:
-    network = DeployedModel(model, Normalize(MEAN, STD), ("mask",)).eval()
+def check_files(
+    model: SegmentationModel, forms, folder, tolerance: float, outputs=("mask",)
+) -> None:
+    network = DeployedModel(model, Normalize(MEAN, STD), outputs).eval()
     for form in forms:
         file = save_and_open(form, network, folder)
         for size in SIZES:
@@ -136,6 +139,12 @@ def test_every_encoder_agrees_in_onnx_and_openvino(encoder, tmp_path):
 def test_every_decoder_agrees_in_torch_files(variant, tmp_path):
     forms = ProgramFormat(), ScriptFormat()
     check_files(build(variant), forms, tmp_path, tolerance_of(variant))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+def test_compiled_files_agree(tmp_path):
+    check_files(build("unet-bilinear"), [CompiledFormat()], tmp_path, 1e-5, ("mask", "logits"))
 
 
 def test_what_torch_cannot_capture_is_told():
