@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from segkit.config import load_config
@@ -119,7 +120,32 @@ def test_each_phase_of_each_way_of_upsampling_sees_what_its_gradient_reaches(var
     check_exact(network(decoder, **options), 512 if variant != "fc6" else 1024, 32)
 
 
+class ChannelsLast(nn.Module):
+    """What ConvNeXt is made of: a norm and a linear layer over the channels, as the last axis."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 5, padding=2)
+        self.layers = nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 3))
+        self.head = nn.Conv2d(3, 1, 1)
+
+    def forward(self, x):
+        x = self.layers(self.conv(x).permute(0, 2, 3, 1))
+        return self.head(x.permute(0, 3, 1, 2))
+
+
+class HiddenPool(nn.Module):
+    """Pools by a function, so that no layer has a map of its stride."""
+
+    stride = 4
+
+    def forward(self, x):
+        return F.interpolate(F.avg_pool2d(x, 4), scale_factor=4, mode="nearest")
+
+
 SMALL = {
+    "channels last": (ChannelsLast(), 1),
+    "hidden pool": (HiddenPool(), 4),
     "odd factor": (nn.Sequential(nn.MaxPool2d(3), Interpolate("bilinear", 3)), 3),
     "bicubic by 3": (nn.Sequential(nn.MaxPool2d(3), Interpolate("bicubic", 3)), 3),
     "bilinear by 8": (nn.Sequential(nn.AvgPool2d(8), Interpolate("bilinear", 8)), 8),

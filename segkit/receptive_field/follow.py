@@ -13,7 +13,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from segkit.dry_run import blank_images, on_layers, storage_key, tensors_in, without_data
 from segkit.errors import UserError
 from segkit.receptive_field.rules import find_rule
-from segkit.receptive_field.spans import Call, Span, along_axis, joined_along, nothing
+from segkit.receptive_field.spans import Call, Span, along_axis, joined_along, nothing, varying_axes
 
 ACROSS = 256  # length of the axis that is not followed
 
@@ -46,8 +46,11 @@ def follow_rows(
         follower.spans[image] = Span(rows, rows)
 
         def record(name: str, module: nn.Module, output: Tensor) -> None:
-            height = output.shape[axis] if output.ndim > axis else 1
-            found.append((name, joined_along(follower.span_of(output), axis, height)))
+            span = follower.span_of(output)
+            varying = varying_axes(span)
+            along = varying[0] if len(varying) == 1 else axis  # not `axis` where channels come last
+            height = output.shape[along] if output.ndim > along else 1
+            found.append((name, joined_along(span, along, height)))
 
         on_layers(model, record)
         with follower:

@@ -17,6 +17,7 @@ from segkit.receptive_field.spans import (
     hull_over,
     result_rows,
     taken,
+    without_repeats,
 )
 
 
@@ -34,7 +35,7 @@ def view(call: Call) -> Span:
             shape += [new[a] if varies else 1 for a in after]
         return np.broadcast_to(rows, full).reshape(shape)
 
-    return call.span.each(change)
+    return without_repeats(call.span.each(change))
 
 
 def paired_axes(old: Sequence[int], new: Sequence[int]) -> list[tuple[range, range]]:

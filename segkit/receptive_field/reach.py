@@ -140,13 +140,15 @@ def layer_reaches(model: nn.Module, in_channels: int) -> list[LayerReach]:
 
 def _along(model: nn.Module, in_channels: int, axis: int) -> list[LayerReach]:
     """Measure along one axis, on an image long enough for its middle not to see the border."""
+    own = getattr(model, "stride", 1)  # coarser maps than those of layers; a convolution has a pair
     length = SHORTEST
     while length <= LONGEST:
         layers = follow_rows(model, in_channels, length, axis)
         strides = [max(1, round(length / len(span.first))) for _, span in layers]
         is_local = [bool(span.first.min() > -FAR) for _, span in layers]
         # a map that sees the whole image may have any size, such as that of a global pool
-        period = max((s for s, local in zip(strides, is_local, strict=True) if local), default=1)
+        local_strides = [s for s, local in zip(strides, is_local, strict=True) if local]
+        period = max([*local_strides, own if isinstance(own, int) else 1])
         found: list[LayerReach] = []
         for (name, span), stride, local in zip(layers, strides, is_local, strict=True):
             measured = _measured(span, stride, length, period) if local else (None, None)

@@ -83,6 +83,24 @@ def batch_norm(call: Call) -> list[Span]:
     return [span, *(nothing(output.ndim) for output in call.outputs[1:])]
 
 
+def matrix_product(call: Call) -> Span:
+    """Mix the columns of each row, by weights that are the same for all rows."""
+    name = "mat1" if "mat1" in call.arguments else "self"
+    rows, weights = (call.span_of(call.arguments[each]) for each in (name, "mat2"))
+    if weights.first.min() < FAR:
+        raise call.refuse("a product of two maps")
+    return hull_over(rows, [1])
+
+
+def layer_norm(call: Call) -> list[Span]:
+    """Scale by the statistics of the last axes; over the image's own axis, see all of it."""
+    ndim = call.tensor.ndim
+    axes = tuple(range(ndim - len(call.arguments["normalized_shape"]), ndim))
+    if any(call.span.first.shape[axis] > 1 for axis in axes):
+        return whole(call)
+    return [hull_over(call.span, axes)] * len(call.outputs)
+
+
 def reduction(call: Call) -> Span:
     """Sum, average or take the largest along axes; over the image's own axis, see all of it."""
     ndim, span = call.tensor.ndim, call.span
@@ -127,6 +145,8 @@ RULE_OF: dict[str, Rule] = {
     "avg_pool3d": pool_channels,
     "native_batch_norm _native_batch_norm_legit cudnn_batch_norm": batch_norm,
     "_native_batch_norm_legit_no_training": batch_norm,
+    "native_layer_norm": layer_norm,
+    "addmm mm": matrix_product,
     "native_group_norm _adaptive_avg_pool2d adaptive_max_pool2d": whole,
     "mean sum amax amin": reduction,
     "upsample_nearest2d _upsample_nearest_exact2d": nearest,

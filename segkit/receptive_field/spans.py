@@ -102,6 +102,20 @@ def hull_over(span: Span, axes: Sequence[int]) -> Span:
     return Span(span.first.min(joined, keepdims=True), span.last.max(joined, keepdims=True))
 
 
+def varying_axes(span: Span) -> list[int]:
+    """List the axes along which a span differs."""
+    return [axis for axis, length in enumerate(span.first.shape) if length > 1]
+
+
+def without_repeats(span: Span) -> Span:
+    """Keep one entry of each axis along which all are equal."""
+    for axis in varying_axes(span):
+        one = Span(span.first.take([0], axis), span.last.take([0], axis))
+        if (one.first == span.first).all() and (one.last == span.last).all():
+            span = one
+    return span
+
+
 def joined_along(span: Span, axis: int, length: int) -> Span:
     """Join along all axes but one, which is written out in full: the ends are lines."""
     others = tuple(a for a in range(span.first.ndim) if a != axis)
