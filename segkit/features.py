@@ -98,6 +98,21 @@ def crop_or_pad(
     return F.pad(x, missing, mode=mode) if any(missing) else x
 
 
+def check_images(x: Tensor, in_channels: int, stride: int) -> None:
+    """Refuse images that an encoder cannot take."""
+    if x.ndim != 4 or x.shape[1] != in_channels:
+        raise UserError(
+            f"the encoder was built with in_channels={in_channels}, but got an input of shape "
+            f"{tuple(x.shape)}, read as (N, C, H, W); change in_channels or the input"
+        )
+    height, width = x.shape[-2:]
+    if height < stride or width < stride:
+        raise UserError(
+            f"an input of {height}x{width} (H x W) is smaller than the encoder's stride of "
+            f"{stride}; pad it, or ask for maps of smaller strides"
+        )
+
+
 def check_maps(maps: Sequence[Tensor], in_channels: Sequence[int], decoder: nn.Module) -> None:
     """Refuse maps that are not those the decoder was built for."""
     name = type(decoder).__name__

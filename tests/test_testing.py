@@ -58,6 +58,23 @@ def test_our_encoders_keep_the_contract(name, options):
     check_encoder(partial(find("encoder", name), width=1 / 16, **options))
 
 
+LARGE = [n for n in names("encoder") if not n.startswith(("vgg", "lenet")) and n != "resnet18"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("lenet", {}),
+        ("lenet", {"pool": "max", "activation": "relu", "frozen_stages": 1}),
+        ("resnet18", {"checkpointing": True, "frozen_stages": 1}),
+        pytest.param("resnet50", {"dilate": 8}, marks=pytest.mark.slow),
+        *(pytest.param(name, {}, marks=pytest.mark.slow) for name in LARGE),
+    ],
+)
+def test_encoders_of_one_width_keep_the_contract(name, options):
+    check_encoder(partial(find("encoder", name), **options))
+
+
 @pytest.mark.parametrize("name", names("loss"))
 def test_our_losses_keep_the_contract(name):
     check_loss(find("loss", name))

@@ -92,8 +92,18 @@ def _keys_of_parts(kind: str, path: str) -> Iterator[Key]:
             if key.path != "name":
                 owners.setdefault(key, []).append(name)
     for key, parts in owners.items():
-        whose = "" if parts == names(kind) else f"({', '.join(parts)})"
+        whose = "" if parts == names(kind) else f"({', '.join(_families(parts, names(kind)))})"
         yield key._replace(path=f"{path}{whose}.{key.path}")
+
+
+def _families(parts: list[str], known: list[str]) -> dict[str, None]:
+    """Shorten names whose whole family is there, such as those of all ResNets, to `resnet*`."""
+    shown: dict[str, None] = {}
+    for name in parts:
+        stem = re.split(r"[^a-z]", name)[0]
+        family = [each for each in known if re.split(r"[^a-z]", each)[0] == stem]
+        shown[f"{stem}*" if len(family) > 2 and set(family) <= set(parts) else name] = None
+    return shown
 
 
 def _first_sentence(field: FieldInfo) -> str:

@@ -9,6 +9,9 @@ An encoder of your own is registered with `@register("encoder", name)`, and can 
 `segkit.testing.check_encoder`.
 """
 
+from segkit.encoders.alexnet import AlexNetEncoder
+from segkit.encoders.lenet import LeNetEncoder
+from segkit.encoders.staged import StagedEncoder
 from segkit.encoders.vgg import VGGEncoder
 
-__all__ = ["VGGEncoder"]
+__all__ = ["AlexNetEncoder", "LeNetEncoder", "StagedEncoder", "VGGEncoder"]

@@ -15,7 +15,7 @@ from segkit.encoders.recompute import recomputed
 from segkit.encoders.vgg_layout import CHANNELS, CONVS, KERNELS, NAMES, POOLS, TAPS, conv_norm_relu
 from segkit.encoders.weights import fit_input_channels, load_checked, read_weights, resolve_weights
 from segkit.errors import UserError, unknown_name
-from segkit.features import FeatureSpec, Pyramid, Size, Wants
+from segkit.features import FeatureSpec, Pyramid, Size, Wants, check_images
 from segkit.registry import Bounds, register
 
 FIRST_CONV = "features.0.weight"
@@ -107,17 +107,7 @@ class VGGEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Pyramid:
         """Run the network up to the deepest tap; see the class for shapes and errors."""
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise UserError(
-                f"the encoder was built with in_channels={self.in_channels}, but got an input of "
-                f"shape {tuple(x.shape)}, read as (N, C, H, W); change in_channels or the input"
-            )
-        height, width = x.shape[-2:]
-        if height < self.stride or width < self.stride:
-            raise UserError(
-                f"an input of {height}x{width} (H x W) is smaller than the encoder's stride of "
-                f"{self.stride}; pad it, or ask for shallower taps than {self.specs[-1].name}"
-            )
+        check_images(x, self.in_channels, self.stride)
         maps: list[Tensor] = []
         sizes: list[Size] = []
         indices: list[Tensor] = []

@@ -415,8 +415,8 @@ def test_bad_options_are_refused(options, words):
     [
         ((1, 4, 32, 32), ["in_channels=3", "(1, 4, 32, 32)"]),
         ((3, 32, 32), ["in_channels=3", "(3, 32, 32)"]),
-        ((1, 3, 15, 32), ["15x32", "16", "conv5"]),
-        ((1, 3, 32, 15), ["32x15", "16", "conv5"]),
+        ((1, 3, 15, 32), ["15x32", "16"]),
+        ((1, 3, 32, 15), ["32x15", "16"]),
     ],
 )
 def test_bad_inputs_are_refused(shape, words):
