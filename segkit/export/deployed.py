@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from segkit.errors import UserError
+from segkit.export.corner_pool import use_corner_pools
 from segkit.model import SegmentationModel, padding_to
 from segkit.normalize import Normalize
 
@@ -25,7 +27,7 @@ class DeployedModel(nn.Module):
     """A network with all that surrounds it inside: normalisation, padding, cropping and argmax.
 
     Args:
-        model: in eval mode.
+        model: in eval mode; a copy of it is kept.
         normalize: of its images.
         outputs: to return, in this order; the mask comes first if it is not named.
         takes_bytes: whether images are uint8, else float32 from 0 to 1.
@@ -42,6 +44,8 @@ class DeployedModel(nn.Module):
         takes_bytes: bool = True,
     ) -> None:
         super().__init__()
+        model = copy.deepcopy(model)
+        use_corner_pools(model.encoder)
         self.encoder, self.decoder, self.stride = model.encoder, model.decoder, model.stride
         self.normalize = normalize
         self.outputs = tuple(dict.fromkeys(outputs if "mask" in outputs else ("mask", *outputs)))

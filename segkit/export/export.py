@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 import tempfile
@@ -27,9 +26,17 @@ from segkit.data.dataset import Sample
 from segkit.errors import UserError, unknown_name
 from segkit.evaluation.images import spread
 from segkit.evaluation.target import load_split
-from segkit.export.deployed import DeployedModel, Output, first_line
+from segkit.export.deployed import DeployedModel, Output, explained, first_line
 from segkit.export.formats import Format, Precision
-from segkit.export.gate import BOUNDS, Bounds, Parity, find_failures, measure_parity, megabytes
+from segkit.export.gate import (
+    BOUNDS,
+    JUMPING,
+    Bounds,
+    Parity,
+    find_failures,
+    measure_parity,
+    megabytes,
+)
 from segkit.export.int8 import Images, calibration_images, rank_layers
 from segkit.export.metadata import describe
 from segkit.export.onnx_format import OnnxFormat
@@ -41,6 +48,7 @@ from segkit.hub import Source
 from segkit.inference.backends.pytorch import TorchBackend
 from segkit.model import SegmentationModel
 from segkit.normalize import Normalize
+from segkit.upsample import MaxUnpool
 
 FORMATS: dict[str, Format] = {
     "onnx": OnnxFormat(),
@@ -190,16 +198,24 @@ class Exporter:
 
     def _deployed(self) -> DeployedModel:
         """Return a copy of the model, which a format may change."""
-        model, takes_bytes = copy.deepcopy(self.model), self.card.image_max is None
-        return DeployedModel(model, self.normalize, self.request.outputs, takes_bytes).eval()
+        takes_bytes = self.card.image_max is None
+        return DeployedModel(self.model, self.normalize, self.request.outputs, takes_bytes).eval()
 
     def _judge(self, form: Format, path: Path, bounds: Bounds) -> Parity:
         """Measure a file against the checkpoint."""
         there = len(self.dataset)
         chosen = spread(there, self.request.images or there)
         samples: Iterator[Sample] = (self.dataset[index] for index in chosen)
-        names = self.card.class_names
-        parity = measure_parity(self.reference, form.open(path), samples, names, self.on_image)
+        jumps = any(isinstance(module, MaxUnpool) for module in self.model.modules())
+        with explained(f"what {path.name} runs on cannot run it"):
+            parity = measure_parity(
+                self.reference,
+                form.open(path),
+                samples,
+                self.card.class_names,
+                self.on_image,
+                JUMPING if jumps else 1.0,
+            )
         return replace(
             parity, megabytes=megabytes(form, path), failures=find_failures(parity, bounds)
         )

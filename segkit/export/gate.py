@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -46,6 +47,11 @@ BOUNDS: dict[Precision, Bounds] = {
 }
 
 
+# The last bit decides which of two nearly equal values a max pool keeps, and so where max-unpooling
+# puts it: torch's own fp32 differs from float64 at 0.9 % of the pixels of a trained SegNet.
+JUMPING = 0.99
+
+
 @dataclass(frozen=True)
 class Parity:
     """How a file compares with the checkpoint in torch and fp32, on the same images.
@@ -59,10 +65,11 @@ class Parity:
         torch_miou: of the checkpoint on the same images.
         worst_class: that with the largest difference of IoU.
         class_difference: that difference, as a share of one, below zero where the file is worse.
-        logit_difference: the largest, as a share of the largest logit; None where the file does
-            not return logits.
+        logit_difference: the largest, as a share of the largest logit, over the `logit_share` of
+            an image's pixels that differ least; None where the file does not return logits.
         equal_pixels: share of pixels of the same class.
         images: number of images.
+        logit_share: 1, but less after max-unpooling, see `JUMPING`.
         failures: the bounds that do not hold, in words.
     """
 
@@ -78,6 +85,7 @@ class Parity:
     logit_difference: float | None
     equal_pixels: float
     images: int
+    logit_share: float = 1.0
     failures: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -91,6 +99,7 @@ def measure_parity(
     samples: Iterable[Sample],
     class_names: Sequence[str],
     on_image: Callable[[], None] = lambda: None,
+    logit_share: float = 1.0,
 ) -> Parity:
     """Run both on the same images, in turns.
 
@@ -100,6 +109,7 @@ def measure_parity(
         samples: images with their targets, as an evaluation reads them.
         class_names: of the model.
         on_image: called after each image.
+        logit_share: see `Parity`.
     """
     matrices: dict[str, list[Tensor]] = {"torch": [], "file": []}
     times: dict[str, list[float]] = {"torch": [], "file": []}
@@ -116,8 +126,10 @@ def measure_parity(
         times["file"].append(time.perf_counter() - middle)
         equal, pixels = equal + int((mask == expected).sum()), pixels + mask.numel()
         if candidate.has_logits:
-            difference = float((candidate.logits(batch) - logits).abs().max())
-            furthest = float(np.maximum(furthest, difference))  # unlike max, it keeps a nan
+            errors = (candidate.logits(batch) - logits).abs().amax(1).flatten()
+            nearest = errors.sort().values[: math.ceil(logit_share * len(errors))]
+            # unlike max, it keeps a nan
+            furthest = float(np.maximum(furthest, nearest[-1] + 0 * errors.sum()))
             largest = max(largest, float(logits.abs().max()))
         for key, masks in (("torch", expected), ("file", mask)):
             counts = count(name, Prediction(masks[0]), target, len(class_names))
@@ -139,6 +151,7 @@ def measure_parity(
         furthest / largest if largest else None,
         equal / pixels,
         len(times["file"]),
+        logit_share,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def quantize_openvino(model: Any, images: Images, kept: Sequence[str]) -> Any:
         import nncf
     except ImportError as error:
         raise UserError("--precision int8 needs NNCF; pip install 'segkit[openvino]'") from error
-    with quiet(), _explained("NNCF"):
+    # its progress bar goes wherever the output does
+    with quiet(), redirect_stdout(io.StringIO()), _explained("NNCF"):
         return nncf.quantize(
             model.clone(),
             nncf.Dataset(images),

@@ -136,6 +136,29 @@ def test_a_logit_that_is_no_number_fails():
     assert failure.startswith("a logit differs by nan")
 
 
+def test_a_share_of_the_pixels_may_jump():
+    logits = torch.zeros(1, 2, 10, 20)
+    logits[:, 1, :, :10] = 1.0
+    sample = Sample(logits[0], logits.argmax(1)[0].byte(), "one")
+    for count, failing in ((2, False), (3, True)):  # of 200
+        moved = logits.clone()
+        moved[0, 1, 0, :count] = 0.9
+        found = [
+            find_failures(
+                measure_parity(
+                    TorchBackend(nn.Identity()),
+                    Constant(moved),
+                    [sample],
+                    ["a", "b"],
+                    logit_share=share,
+                ),
+                BOUNDS["fp32"],
+            )
+            for share in (1.0, 0.99)
+        ]
+        assert [bool(failures) for failures in found] == [True, failing]
+
+
 class Constant:
     """A file that returns given logits."""
 
