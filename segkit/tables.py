@@ -11,6 +11,13 @@ from rich.table import Table
 Rows = list[list[str]]  # the first one is the header
 
 
+def wide_console() -> Console:
+    """Return a console for tables, which would be hard to read if a narrow terminal cut them."""
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
+    console.width = max(console.width, 130)
+    return console
+
+
 def make_table(title: str, header: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
     """Return a table of names, in the first column, and numbers."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)

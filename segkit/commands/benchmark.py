@@ -12,19 +12,19 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
 from segkit.commands.options import add_data_root, add_device, add_overrides, positive
 from segkit.commands.summary import parse_size
 from segkit.config import load_config
 from segkit.errors import UserError
+from segkit.tables import wide_console
 
 if TYPE_CHECKING:
     from segkit.experiment import Experiment
     from segkit.features import Size
 
-CONSOLE = Console(highlight=False, soft_wrap=True, emoji=False)
+CONSOLE = wide_console()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -136,11 +136,12 @@ def show_inference(sources: Sequence[str], size: Size, batch: int, peer: bool) -
     from segkit.benchmark.inference_speed import find_contestants, measure_inference
 
     speeds, peak = measure_inference(list(find_contestants(sources, peer)), size, batch)
+    reference = speeds[-1 if peer else 0].seconds
     table = Table(
         title=f"{batch} x {size[0]}x{size[1]}, {os.cpu_count()} CPUs, from bytes to classes"
     )
     table.add_column("model")
-    for column in ("ms an image", "images/s", "GFLOP", "of the peak", "memory MB", "ratio"):
+    for column in ("ms an image", "images/s", "GFLOP", "of the peak", "memory MB", "times as fast"):
         table.add_column(column, justify="right")
     for speed in speeds:
         share = "" if speed.gflop is None else f"{speed.gflop / speed.seconds / peak:.0%}"
@@ -151,7 +152,7 @@ def show_inference(sources: Sequence[str], size: Size, batch: int, peer: bool) -
             "" if speed.gflop is None else f"{speed.gflop:.0f}",
             share,
             f"{speed.memory / 1e6:.0f}",
-            f"{speed.seconds / speeds[-1].seconds:.2f}",
+            f"{reference / speed.seconds:.2f}",
         )
     CONSOLE.print(table)
     CONSOLE.print(f"peak: {peak:.0f} GFLOP/s, a 3x3 convolution in bf16, forward alone")

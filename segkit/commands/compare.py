@@ -11,8 +11,6 @@ import os
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
 from segkit.commands.options import (
     add_block,
     add_data_root,
@@ -54,11 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Train what is not trained yet, and compare; 130 if a signal came while training."""
     from segkit.comparison import Stopped, compare_models, gather, make_report, write_report
     from segkit.hardware import choose_hardware
-    from segkit.tables import make_table
+    from segkit.tables import make_table, wide_console
 
     check_folder(arguments.out)
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
-    console.width = max(console.width, 110)  # narrower, the tables would be hard to read
+    console = wide_console()
     on_step = partial(console.print, markup=False)
     device, split = arguments.device, arguments.split
     try:

@@ -17,7 +17,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.progress import Progress
 
 from segkit.commands.options import CHECKPOINT, add_data_root, checkpoint, positive
@@ -88,11 +87,10 @@ def run(arguments: argparse.Namespace) -> int:
     # these take seconds to import
     from segkit.export.export import Exporter, Request
     from segkit.export.gate import HEADER, table_row
-    from segkit.tables import make_table
+    from segkit.tables import make_table, wide_console
 
     check_folder(arguments.out)
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
-    console.width = max(console.width, 110)  # narrower, the table would be hard to read
+    console = wide_console()
     given = {name: getattr(arguments, f"bound_{name}") for name in BOUNDS}
     bounds = {name: value / BOUNDS[name][0] for name, value in given.items() if value is not None}
     request = Request(
