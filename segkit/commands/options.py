@@ -121,6 +121,12 @@ def add_inference(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="average over predictions of the image in these sizes, e.g. 0.75 1 1.25",
     )
+    parser.add_argument(
+        "--fast",
+        action="store_true",
+        help="half precision where the device has it, batch norm folded, compiled: not the same "
+        "digits, and slow to start",
+    )
 
 
 def read_inference(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -128,6 +134,7 @@ def read_inference(arguments: argparse.Namespace) -> dict[str, Any]:
     from segkit.inference import Tiles  # takes seconds
 
     options = {"tiles": None, "flip": arguments.flip, "scales": tuple(arguments.scales)}
+    options["fast"] = arguments.fast
     if arguments.memory is not None and arguments.tile != "auto":
         raise UserError(
             "--memory limits the tiles of --tile auto; add --tile auto, or leave it out"

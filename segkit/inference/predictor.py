@@ -104,7 +104,7 @@ class Predictor:
                 `.onnx` or `.xml` file that segkit exported; or `hf://user/model`, with `@revision`
                 if need be, which the hub's cache keeps.
             device: auto takes CUDA where there is one, see `choose_hardware`.
-            options: `tiles`, `flip` and `scales`, see the class.
+            options: `tiles`, `flip` and `scales`, see the class, and `fast`, see `make_backend`.
 
         Raises:
             UserError: no such file, a damaged one, or a runtime that is not installed.
@@ -114,13 +114,19 @@ class Predictor:
 
     @classmethod
     def restore(
-        cls, content: dict[str, Any], source: Source, device: DeviceName = "auto", **options: Any
+        cls,
+        content: dict[str, Any],
+        source: Source,
+        device: DeviceName = "auto",
+        *,
+        fast: bool = False,
+        **options: Any,
     ) -> Predictor:
         """Build a predictor from the content that `load_content` read from a source."""
         config, card = restore_config(content, source), restore_card(content, source)
         mean = restore_statistics(content, config).mean
         return cls(
-            make_backend(content, source, device),
+            make_backend(content, source, device, fast),
             preprocess=Preprocess.from_config(config, card, mean),
             card=card,
             origin=f"{source}, epoch {content['epoch']}",

@@ -16,6 +16,7 @@ from segkit.hardware import DeviceName, choose_hardware
 from segkit.hub import Source, is_address
 from segkit.inference.backends.base import Backend
 from segkit.inference.backends.exported import ExportedModel
+from segkit.inference.backends.fold import fold_batch_norm
 from segkit.inference.backends.onnxruntime import OnnxRuntimeModel
 from segkit.inference.backends.openvino import OpenVinoModel
 from segkit.inference.backends.pytorch import TorchBackend
@@ -49,12 +50,30 @@ def load_content(source: Source) -> dict[str, Any]:
     return load_checkpoint(source)
 
 
-def make_backend(content: dict[str, Any], source: Source, device: DeviceName = "auto") -> Backend:
-    """Open an exported file, or rebuild the model of a checkpoint in the precision it had."""
+def make_backend(
+    content: dict[str, Any], source: Source, device: DeviceName = "auto", fast: bool = False
+) -> Backend:
+    """Open an exported file, or rebuild the model of a checkpoint in the precision it had.
+
+    Args:
+        content: see `load_content`.
+        source: of the content.
+        device: see `choose_hardware`.
+        fast: of a checkpoint: half precision where the device computes it, batch norm folded into
+            convolutions, and `torch.compile`.
+    """
     if is_exported(source):
+        if fast:
+            raise UserError(
+                f"--fast is for checkpoints, and {source} is exported; leave it out, or export "
+                "with --precision half or int8"
+            )
         return open_exported(Path(source), device)
     config = restore_config(content, source)
     statistics = restore_statistics(content, config)
-    hardware = choose_hardware(device, config.precision)
-    model = hardware.to_device(restore_model(content, source))
-    return TorchBackend(model, hardware, statistics.mean, statistics.std)
+    hardware = choose_hardware(device, "auto" if fast else config.precision)
+    model = restore_model(content, source)
+    if fast:
+        fold_batch_norm(model.eval())
+    mean, std = statistics.mean, statistics.std
+    return TorchBackend(hardware.to_device(model), hardware, mean, std, compile=fast)
