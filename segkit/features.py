@@ -113,6 +113,12 @@ def check_images(x: Tensor, in_channels: int, stride: int) -> None:
         )
 
 
+def padding_to(stride: int, x: Tensor) -> tuple[int, int]:
+    """Return how many rows and columns are missing to a multiple of the stride."""
+    height, width = ((side + stride - 1) // stride * stride - side for side in x.shape[-2:])
+    return height, width
+
+
 def check_maps(maps: Sequence[Tensor], in_channels: Sequence[int], decoder: nn.Module) -> None:
     """Refuse maps that are not those the decoder was built for."""
     name = type(decoder).__name__

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segkit.errors import UserError, unknown_name
-from segkit.features import Disposable, Wants
+from segkit.features import Disposable, Wants, padding_to
 from segkit.registry import find
 
 if TYPE_CHECKING:
@@ -47,12 +47,6 @@ class SegmentationModel(nn.Module):
         maps = Disposable(maps)
         logits = self.decoder(maps, *grids)
         return F.pad(logits, (0, -right, 0, -bottom))
-
-
-def padding_to(stride: int, x: Tensor) -> tuple[int, int]:
-    """Return how many rows and columns are missing to a multiple of the stride."""
-    height, width = ((side + stride - 1) // stride * stride - side for side in x.shape[-2:])
-    return height, width
 
 
 def logits_of(output: Tensor | Mapping[str, Tensor]) -> Tensor:

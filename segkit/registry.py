@@ -32,6 +32,7 @@ ENTRY_POINTS = "segkit.parts"  # the group by which installed packages offer par
 
 PartT = TypeVar("PartT", bound=Callable[..., Any])
 _parts: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in HOMES}
+_families: dict[tuple[str, str], Callable[[str], Callable[..., Any]]] = {}
 _imported: list[str] = []
 
 
@@ -88,6 +89,19 @@ def register(kind: str, name: str) -> Callable[[PartT], PartT]:
     return decorate
 
 
+def register_family(kind: str, prefix: str) -> Callable[[PartT], PartT]:
+    """Register a function that returns the part for each name `prefix:NAME`, given `NAME`.
+
+    It raises a `UserError` for a name that it does not know.
+    """
+
+    def decorate(family: PartT) -> PartT:
+        _families[kind, prefix] = family
+        return family
+
+    return decorate
+
+
 def unregister(kind: str, name: str) -> None:
     """Remove a part; a part that is not registered is no error."""
     _parts[kind].pop(name, None)
@@ -100,9 +114,17 @@ def find(kind: str, name: str) -> Callable[..., Any]:
         UserError: no part has that name; the message lists the known ones and the nearest.
     """
     known = names(kind)
+    prefix, _, rest = name.partition(":")
+    if rest and (kind, prefix) in _families:
+        return _families[kind, prefix](rest)
     if name not in known:
         raise unknown_name(kind, name, known)
     return _parts[kind][name]
+
+
+def is_known(kind: str, name: str) -> bool:
+    """Return whether a part, or a family of the name's prefix, is registered."""
+    return name in names(kind) or (kind, name.partition(":")[0]) in _families
 
 
 def names(kind: str) -> list[str]:

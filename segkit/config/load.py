@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from segkit.config.parts import NUMBERS, WORD, Part
 from segkit.config.schema import Config
 from segkit.errors import UserError
+from segkit.registry import find as find_part
 from segkit.shipped import find, names_of
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
@@ -46,7 +47,17 @@ def load_config(
         apply_override(override, data, lines)
     data.setdefault("run_dir", f"runs/{path.stem}")
     config = locate_card(validate(Config, data, lines, str(path)), path)
-    return move_data(config, data_root)
+    return move_data(_normalize_as_published(config), data_root)
+
+
+def _normalize_as_published(config: Config) -> Config:
+    """Take the mean and std that a published encoder was trained with, unless some are given."""
+    own = getattr(find_part("encoder", config.model.encoder.name), "normalization", None)
+    if own is None or config.model.in_channels != len(own[0]):
+        return config
+    if {"mean", "std"} & config.data.model_fields_set:
+        return config
+    return _with_data(config, mean=own[0], std=own[1])
 
 
 def locate_card(config: Config, source: Path) -> Config:
@@ -69,7 +80,7 @@ def move_data(config: Config, root: str | None) -> Config:
     return config if root is None else _with_data(config, root=str(Path(root).absolute()))
 
 
-def _with_data(config: Config, **changes: str) -> Config:
+def _with_data(config: Config, **changes: Any) -> Config:
     return config.model_copy(update={"data": config.data.model_copy(update=changes)})
 
 

@@ -56,10 +56,10 @@ def compute_statistics(config: Config, train: SampleReader) -> Statistics:
 def statistics_lines(
     config: Config, statistics: Statistics, class_names: Sequence[str]
 ) -> list[str]:
-    """Return what `compute_statistics` computed as lines for the log."""
+    """Return what `compute_statistics` computed, and a mean and std of one's own, for the log."""
     lines = []
     for key in ("mean", "std"):
-        if getattr(config.data, key) == "auto":
+        if getattr(config.data, key) != type(config.data).model_fields[key].default:
             lines.append(f"{key:<8} {', '.join(f'{n:.4g}' for n in getattr(statistics, key))}")
     if statistics.class_weights is not None:
         pairs = zip(class_names, statistics.class_weights, strict=True)

@@ -12,6 +12,14 @@ An encoder of your own is registered with `@register("encoder", name)`, and can 
 from segkit.encoders.alexnet import AlexNetEncoder
 from segkit.encoders.lenet import LeNetEncoder
 from segkit.encoders.staged import StagedEncoder
+from segkit.encoders.timm_networks import TimmEncoder, VisionTransformer
 from segkit.encoders.vgg import VGGEncoder
 
-__all__ = ["AlexNetEncoder", "LeNetEncoder", "StagedEncoder", "VGGEncoder"]
+__all__ = [
+    "AlexNetEncoder",
+    "LeNetEncoder",
+    "StagedEncoder",
+    "TimmEncoder",
+    "VGGEncoder",
+    "VisionTransformer",
+]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from segkit.encoders.staged import Stage, StagedEncoder, sizes_above
+from segkit.encoders.staged import Stage, StagedEncoder
 from segkit.encoders.torchvision_networks import EVERY_STRIDE, FrozenStages, make_network
-from segkit.features import Pyramid, Wants, check_images
+from segkit.features import Wants
 from segkit.registry import register
 
 STAGES = (
@@ -53,14 +53,12 @@ class AlexNetEncoder(StagedEncoder):
             frozen_stages=frozen_stages,
         )
 
-    def forward(self, x: Tensor) -> Pyramid:
-        """Run the network with margins; see the class."""
-        check_images(x, self.in_channels, self.stride)
+    def maps_of(self, x: Tensor) -> dict[int, Tensor]:
+        """Run the network with margins, and crop its maps to the image's grid."""
         height, width = x.shape[-2:]
-        whole = super().forward(F.pad(x, (BEFORE, AFTER, BEFORE, AFTER)))
-        maps = []
-        for spec, found in zip(self.specs, whole.maps, strict=True):
-            first = LEFT_OUT[spec.stride]
-            rows, columns = first + height // spec.stride, first + width // spec.stride
-            maps.append(found[..., first:rows, first:columns])
-        return Pyramid(maps, sizes_above((height, width), 1, self.stride))
+        maps = super().maps_of(F.pad(x, (BEFORE, AFTER, BEFORE, AFTER)))
+        for stride, found in maps.items():
+            first = LEFT_OUT[stride]
+            rows, columns = first + height // stride, first + width // stride
+            maps[stride] = found[..., first:rows, first:columns]
+        return maps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -90,15 +90,15 @@ class StagedEncoder(nn.Module):
     def forward(self, x: Tensor) -> Pyramid:
         """Run the network up to the deepest map; see the class for shapes and errors."""
         check_images(x, self.in_channels, self.stride)
-        maps: list[Tensor] = []
-        sizes: list[Size] = []
-        wanted, stride = {spec.stride for spec in self.specs}, 1
+        maps = self.maps_of(x)
+        return Pyramid([maps[spec.stride] for spec in self.specs], grid_sizes(x, maps, self.stride))
+
+    def maps_of(self, x: Tensor) -> dict[int, Tensor]:
+        """Return the map of every stage by its stride."""
+        maps = {}
         for stage in self._stages:
-            sizes += sizes_above((x.shape[-2], x.shape[-1]), stride, stage.stride)
-            x, stride = self._run(stage, x), stage.stride
-            if stride in wanted:
-                maps.append(x)
-        return Pyramid(maps, sizes)
+            x = maps[stage.stride] = self._run(stage, x)
+        return maps
 
     def train(self, mode: bool = True) -> StagedEncoder:
         """Set training mode, except for the frozen stages, whose statistics must not change."""
@@ -166,7 +166,26 @@ def keep_layers(network: nn.Module, layers: Sequence[str]) -> None:
             delattr(network, name)
 
 
-def sizes_above(size: Size, stride: int, below: int) -> list[Size]:
-    """List the sizes of the grids at `stride` and each x2 step below the stride `below`."""
-    count = (below // stride).bit_length() - 1
-    return [(size[0] >> step, size[1] >> step) for step in range(count)]
+def grid_sizes(x: Tensor, maps: Mapping[int, Tensor], stride: int) -> list[Size]:
+    """List the sizes of the grids at strides 1, 2, 4, ... above a stride.
+
+    Where a network has no map, as after a first convolution of stride 4, the size is the one that
+    doubles most nearly to and from its neighbours.
+
+    Args:
+        x: the images.
+        maps: by their strides.
+        stride: power of two, not listed itself.
+    """
+    sizes = [(x.shape[-2], x.shape[-1])]
+    for octave in range(1, stride.bit_length() - 1):
+        if (found := maps.get(2**octave)) is not None:
+            sizes.append((found.shape[-2], found.shape[-1]))
+            continue
+        sides = [-(-side // 2) for side in sizes[-1]]
+        if (coarser := maps.get(2 ** (octave + 1))) is not None:
+            doubled = [2 * side for side in coarser.shape[-2:]]
+            lowest = [side // 2 for side in sizes[-1]]
+            sides = [max(low, min(s, d)) for low, s, d in zip(lowest, sides, doubled, strict=True)]
+        sizes.append((sides[0], sides[1]))
+    return sizes[: stride.bit_length() - 1]

@@ -16,7 +16,8 @@ from torch.export import Dim, ExportedProgram
 
 from segkit.errors import UserError
 from segkit.export.corner_pool import use_corner_pools
-from segkit.model import SegmentationModel, padding_to
+from segkit.features import padding_to
+from segkit.model import SegmentationModel
 from segkit.normalize import Normalize
 
 Output = Literal["mask", "logits", "probabilities"]
