@@ -29,7 +29,7 @@ def make_norm(norm: NormName, channels: int) -> nn.Module:
 
 
 class ConvNormAct(nn.Sequential):
-    """Convolution that keeps the size, normalisation, ReLU; He initialisation.
+    """Convolution that keeps the size, dilated on request, normalisation, ReLU; He initialisation.
 
     Shape: `(N, in_channels, H, W)` to `(N, out_channels, H, W)`.
 
@@ -37,10 +37,15 @@ class ConvNormAct(nn.Sequential):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int = 3, norm: NormName = "batch"
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        norm: NormName = "batch",
+        dilation: int = 1,
     ) -> None:
-        bias = norm == "none"
-        conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding="same", bias=bias)
+        bias, shape = norm == "none", (in_channels, out_channels, kernel_size)
+        conv = nn.Conv2d(*shape, padding="same", dilation=dilation, bias=bias)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         if conv.bias is not None:
             nn.init.zeros_(conv.bias)

@@ -41,6 +41,7 @@ class Wants(NamedTuple):
     place: Literal["before_pool", "after_pool"] = "before_pool"
     indices: bool = False  # whether the argmax indices of the max pools are needed
     coarsest: bool = False  # only the coarsest of these maps is needed
+    finest: int = 1  # where `strides` is None, no map of a smaller stride is needed
 
     def choose(self, available: Sequence[int]) -> list[int]:
         """Choose from the rising strides that an encoder has at `place`, or raise a `UserError`.
@@ -48,7 +49,8 @@ class Wants(NamedTuple):
         >>> Wants(place="after_pool", coarsest=True).choose([2, 4, 8])
         [8]
         """
-        chosen = sorted(available if self.strides is None else self.strides)
+        every = [stride for stride in available if stride >= self.finest]
+        chosen = sorted(every if self.strides is None else self.strides)
         if not chosen or not set(chosen) <= set(available):
             raise UserError(
                 f"the decoder needs maps of strides {chosen} {self.place.replace('_', ' a ')}, but "

@@ -205,10 +205,9 @@ def _check_network(build: Callable[[], nn.Module], image: Tensor, part: str) -> 
     with _point("the same seed gives the same weights and the same output in training"):
         assert all(map(torch.equal, *runs))
     learning = [p for name, p in network.named_parameters() if name.startswith(part)]
-    with torch.no_grad():  # the scale of a norm that starts at zero would hide what is before it
-        for parameter in learning:
-            if parameter.ndim < 2 and not parameter.any():
-                parameter.normal_()
+    for parameter in learning:  # a norm whose scale starts at zero would hide what is before it
+        if parameter.ndim < 2 and not parameter.any():
+            parameter.data.normal_()
     for _ in range(PASSES):  # stochastic depth may leave out a block in one
         with _point("gradients come through"):
             torch.stack([x.square().mean() for x in outputs(network)]).sum().backward()

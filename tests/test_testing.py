@@ -14,6 +14,8 @@ from segkit.labels import IGNORE_INDEX
 from segkit.registry import find, names
 from segkit.testing import check_decoder, check_encoder, check_loss
 
+WIDE = {"in_channels": (8, 16, 64), "strides": (2, 4, 8)}
+GAP = {"in_channels": (4, 8), "strides": (4, 16)}
 POOLED = {"in_channels": (4, 6, 8), "strides": (2, 4, 8)}
 DECODERS = {
     "interpolate-nearest": ("interpolate", {"mode": "nearest"}, {}),
@@ -34,6 +36,17 @@ DECODERS = {
         {"stride": 4, "classifier": "conv", "classifier_width": 8},
         {"in_channels": (6, 8), "strides": (4, 8)},
     ),
+    "fpn": ("fpn", {"pyramid_width": 8, "width": 8, "norm": "batch"}, GAP),
+    "linknet": ("linknet", {}, {}),
+    "linknet-bilinear": ("linknet", {"upsample": "bilinear"}, GAP),
+    "pspnet": ("pspnet", {"width": 16}, WIDE),
+    "deeplabv3": ("deeplabv3", {"width": 16}, POOLED),
+    "deeplabv3plus": ("deeplabv3plus", {"width": 16, "rates": [1, 2]}, GAP),
+    "upernet": ("upernet", {"width": 16}, WIDE),
+    "segformer": ("segformer", {"width": 8}, GAP),
+    "unetplusplus": ("unetplusplus", {}, {}),
+    "unetplusplus-gap": ("unetplusplus", {"depth": 1}, GAP),
+    "pan": ("pan", {}, WIDE),
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar, get_args
@@ -13,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from segkit.config.parts import NUMBERS, WORD, Part
+from segkit.config.resolve import locate_card, move_data, normalize_as_published
 from segkit.config.schema import Config
 from segkit.errors import UserError
-from segkit.registry import find as find_part
 from segkit.shipped import find, names_of
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
@@ -47,41 +46,7 @@ def load_config(
         apply_override(override, data, lines)
     data.setdefault("run_dir", f"runs/{path.stem}")
     config = locate_card(validate(Config, data, lines, str(path)), path)
-    return move_data(_normalize_as_published(config), data_root)
-
-
-def _normalize_as_published(config: Config) -> Config:
-    """Take the mean and std that a published encoder was trained with, unless some are given."""
-    own = getattr(find_part("encoder", config.model.encoder.name), "normalization", None)
-    if own is None or config.model.in_channels != len(own[0]):
-        return config
-    if {"mean", "std"} & config.data.model_fields_set:
-        return config
-    return _with_data(config, mean=own[0], std=own[1])
-
-
-def locate_card(config: Config, source: Path) -> Config:
-    """Find the card of an experiment that was read from a file.
-
-    A relative path is looked up in the working directory, then in the folder of the file and in
-    each folder above it. If it is in none of them, the config stays as it is: a shipped card is
-    found by its name.
-    """
-    card = config.data.card
-    if Path(card).is_file():
-        return config
-    above = Path(os.path.abspath(source)).parents  # without the dots that `absolute` keeps
-    found = (str(folder / card) for folder in above if (folder / card).is_file())
-    return _with_data(config, card=next(found, card))
-
-
-def move_data(config: Config, root: str | None) -> Config:
-    """Set the folder of the data, relative to the working directory; None keeps it."""
-    return config if root is None else _with_data(config, root=str(Path(root).absolute()))
-
-
-def _with_data(config: Config, **changes: Any) -> Config:
-    return config.model_copy(update={"data": config.data.model_copy(update=changes)})
+    return move_data(normalize_as_published(config), data_root)
 
 
 def parse_config(data: Mapping[str, Any], source: str) -> Config:

@@ -115,7 +115,7 @@ class Part:
         name = given.get("name", self.default)
         if name is None:
             raise PydanticCustomError("no_name", "needs a key 'name'")
-        if not is_known(self.kind, name):
+        if not isinstance(name, str) or not is_known(self.kind, name):
             known = {"known": names(self.kind)}
             raise PydanticCustomError("unknown_part", "is unknown", known)
         return section_of_part(self.kind, name).model_validate({**given, "name": name})
@@ -123,7 +123,8 @@ class Part:
     def section_of(self, given: Mapping[str, Any]) -> type[Section] | None:
         """Return the section of the part that a mapping names; None if it names none."""
         name = given.get("name", self.default)
-        return section_of_part(self.kind, name) if is_known(self.kind, name) else None
+        known = isinstance(name, str) and is_known(self.kind, name)
+        return section_of_part(self.kind, name) if known else None
 
 
 def section_of_part(kind: str, name: str) -> type[Section]:

@@ -9,17 +9,34 @@ keyword). A decoder of your own derives from `Decoder`, is registered with
 """
 
 from segkit.decoders.base import Decoder
+from segkit.decoders.deeplabv3 import DeepLabV3Decoder, DeepLabV3PlusDecoder
 from segkit.decoders.fcn import FCNDecoder
+from segkit.decoders.fpn import FPNDecoder
 from segkit.decoders.interpolate import InterpolateDecoder
+from segkit.decoders.linknet import LinkNetDecoder
+from segkit.decoders.pan import PANDecoder
+from segkit.decoders.pspnet import PSPNetDecoder
+from segkit.decoders.segformer import SegFormerDecoder
 from segkit.decoders.transposed import TransposedDecoder
 from segkit.decoders.unet import UNetDecoder
+from segkit.decoders.unetplusplus import UNetPlusPlusDecoder
 from segkit.decoders.unpool import UnpoolDecoder
+from segkit.decoders.upernet import UPerNetDecoder
 
 __all__ = [
     "Decoder",
+    "DeepLabV3Decoder",
+    "DeepLabV3PlusDecoder",
     "FCNDecoder",
+    "FPNDecoder",
     "InterpolateDecoder",
+    "LinkNetDecoder",
+    "PANDecoder",
+    "PSPNetDecoder",
+    "SegFormerDecoder",
     "TransposedDecoder",
     "UNetDecoder",
+    "UNetPlusPlusDecoder",
+    "UPerNetDecoder",
     "UnpoolDecoder",
 ]

@@ -12,8 +12,9 @@ An encoder of your own is registered with `@register("encoder", name)`, and can 
 from segkit.encoders.alexnet import AlexNetEncoder
 from segkit.encoders.lenet import LeNetEncoder
 from segkit.encoders.staged import StagedEncoder
-from segkit.encoders.timm_networks import TimmEncoder, VisionTransformer
+from segkit.encoders.timm_networks import TimmEncoder
 from segkit.encoders.vgg import VGGEncoder
+from segkit.encoders.vision_transformer import VisionTransformer
 
 __all__ = [
     "AlexNetEncoder",

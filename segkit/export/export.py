@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +23,7 @@ from segkit.data.dataset import Sample
 from segkit.errors import UserError, unknown_name
 from segkit.evaluation.images import spread
 from segkit.evaluation.target import load_split
-from segkit.export.deployed import DeployedModel, Output, explained, first_line
+from segkit.export.deployed import DeployedModel, Output, explained
 from segkit.export.formats import Format, Precision
 from segkit.export.gate import (
     BOUNDS,
@@ -43,6 +40,7 @@ from segkit.export.onnx_format import OnnxFormat
 from segkit.export.openvino_format import OpenVinoFormat
 from segkit.export.tensorrt_format import TensorRtFormat
 from segkit.export.torch_formats import CompiledFormat, ProgramFormat, ScriptFormat
+from segkit.export.workshop import workshop, writing
 from segkit.hardware import Hardware
 from segkit.hub import Source
 from segkit.inference.backends.pytorch import TorchBackend
@@ -152,7 +150,7 @@ class Exporter:
         """Export and judge, and yield each file once it is there or refused."""
         for name, precision in self.tasks:
             self.log(f"exporting {name}, {precision}")
-            with _workshop(self.out) as folder:
+            with workshop(self.out) as folder:
                 yield self._export(name, precision, folder)
 
     def _export(self, name: str, precision: Precision, folder: Path) -> Exported:
@@ -167,7 +165,7 @@ class Exporter:
         for kept in ladder:
             export["kept"] = list(kept)
             made = form.quantize(built, self.calibration, kept) if precision == "int8" else built
-            with _writing(self.out):
+            with writing(self.out):
                 form.save(made, draft, json.dumps(metadata))
             parity = self._judge(form, draft, bounds)
             if not parity.failures:
@@ -177,7 +175,7 @@ class Exporter:
         target = self.out / draft.name
         if is_there:
             export["gate"] = parity.as_dict()
-            with _writing(self.out):
+            with writing(self.out):
                 form.save(made, draft, json.dumps(metadata))
                 form.move(draft, target)
         return Exported(name, target, parity, tuple(kept), is_there)
@@ -234,26 +232,3 @@ def _tasks(request: Request) -> Iterator[tuple[str, Precision]]:
                 )
             form.check()
             yield name, precision
-
-
-@contextmanager
-def _workshop(out: Path) -> Iterator[Path]:
-    """Make a hidden folder beside the files to come, and remove it whatever happens."""
-    with _writing(out):
-        folder = Path(tempfile.mkdtemp(prefix=".segkit-tmp-", dir=out))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """Tell that a folder cannot be written into, as with a full disk."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # the writers of torch and OpenVINO raise RuntimeError
-        why = getattr(error, "strerror", None) or first_line(error)
-        raise UserError(
-            f"cannot write into {out}: {why}; free some space or name another"
-        ) from error

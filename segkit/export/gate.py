@@ -128,8 +128,8 @@ def measure_parity(
         if candidate.has_logits:
             errors = (candidate.logits(batch) - logits).abs().amax(1).flatten()
             nearest = errors.sort().values[: math.ceil(logit_share * len(errors))]
-            # unlike max, it keeps a nan
-            furthest = float(np.maximum(furthest, nearest[-1] + 0 * errors.sum()))
+            difference = float(nearest[-1] + 0 * errors.sum())  # nan if any is
+            furthest = float(np.maximum(furthest, difference))  # unlike max, it keeps a nan
             largest = max(largest, float(logits.abs().max()))
         for key, masks in (("torch", expected), ("file", mask)):
             counts = count(name, Prediction(masks[0]), target, len(class_names))

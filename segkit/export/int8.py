@@ -51,10 +51,12 @@ def quantize_onnx(graph: Any, images: Images, kept: Sequence[str]) -> Any:
             image = next(self.remaining, None)
             return None if image is None else {"image": image}
 
+    own = onnx.ModelProto()  # quantize_static moves the tensors of what it is given into files
+    own.CopyFrom(graph)
     with tempfile.TemporaryDirectory() as folder, quiet(), _explained("ONNX Runtime"):
         file = Path(folder) / "int8.onnx"
         quantize_static(
-            graph,
+            own,
             file,
             Reader(),
             op_types_to_quantize=["Conv", "ConvTranspose", "MaxPool", "Concat", "Resize"],

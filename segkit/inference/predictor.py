@@ -104,13 +104,12 @@ class Predictor:
                 `.onnx` or `.xml` file that segkit exported; or `hf://user/model`, with `@revision`
                 if need be, which the hub's cache keeps.
             device: auto takes CUDA where there is one, see `choose_hardware`.
-            options: `tiles`, `flip` and `scales`, see the class, and `fast`, see `make_backend`.
+            options: `tiles`, `flip`, `scales`, see the class, and `fast`, see `make_backend`.
 
         Raises:
             UserError: no such file, a damaged one, or a runtime that is not installed.
         """
-        source = find_checkpoint(path)
-        return cls.restore(load_content(source), source, device, **options)
+        return cls.restore(load_content(found := find_checkpoint(path)), found, device, **options)
 
     @classmethod
     def restore(

@@ -5,15 +5,27 @@ import json
 import numpy as np
 import pytest
 import torch
+from networks import build
 from torch import nn
 
 from segkit.commands import main
 from segkit.export import export as exporting
 from segkit.export.deployed import DeployedModel
 from segkit.export.int8 import rank_layers
+from segkit.export.onnx_format import OnnxFormat
+from segkit.export.openvino_format import OpenVinoFormat
 from segkit.export.torch_formats import ScriptFormat
 from segkit.model import create_model
 from segkit.normalize import Normalize
+
+METADATA = {
+    "config": {},
+    "card": {},
+    "stride": 32,
+    "halo": "",
+    "input": {"dtype": "uint8"},
+    "export": {"precision": "int8"},
+}
 
 
 def test_the_layer_with_an_outlier_ranks_first():
@@ -23,8 +35,8 @@ def test_the_layer_with_an_outlier_ranks_first():
     deployed = DeployedModel(model, Normalize([0.5] * 3, [0.2] * 3), ("mask",)).eval()
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (1, 32, 48, 3), dtype=np.uint8) for _ in range(2)]
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    spoilt = model.decoder.steps[1].convs[0][0]
+    before = {name: value.clone() for name, value in deployed.state_dict().items()}
+    spoilt = deployed.decoder.steps[1].convs[0][0]
     with torch.no_grad():  # one weight so large that 8 bits leave nothing for the others
         spoilt.weight[:, 0, 0, 0] = 100 * spoilt.weight.abs().max()
     ranked = rank_layers(deployed, images)
@@ -33,8 +45,27 @@ def test_the_layer_with_an_outlier_ranks_first():
     assert sorted(ranked) == sorted(convolutions)
     with torch.no_grad():
         spoilt.weight[:, 0, 0, 0] = before["decoder.steps.1.convs.0.0.weight"][:, 0, 0, 0]
-    for name, value in model.state_dict().items():
+    for name, value in deployed.state_dict().items():
         assert torch.equal(value, before[name]), name  # ranking changes nothing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [OnnxFormat(), OpenVinoFormat()], ids=["onnx", "openvino"])
+def test_a_network_is_quantised_again_with_a_layer_kept(form, tmp_path):
+    form.check()
+    network = DeployedModel(build("unet-bilinear"), Normalize([0.5] * 3, [0.2] * 3)).eval()
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (1, 64, 96, 3), dtype=np.uint8) for _ in range(4)]
+    built = form.build(network, 3, "int8")
+    sizes = []
+    for kept in ([], ["decoder.steps.0.convs.0.0"], []):
+        path = tmp_path / f"model{form.suffix}"
+        form.save(form.quantize(built, images, kept), path, json.dumps(METADATA))
+        sizes.append(sum(file.stat().st_size for file in form.files(path)))
+        assert form.open(path).run(images[0], "mask").shape == (1, 64, 96)
+    layer = network.decoder.steps[0].convs[0][0].weight.numel()
+    assert sizes[1] - sizes[0] == pytest.approx(3 * layer, rel=0.3)  # 4 bytes instead of one
+    assert sizes[2] == sizes[0]
 
 
 @pytest.mark.parametrize("holds", [True, False])

@@ -1,0 +1,129 @@
+"""Pyramid attention network: attention over the coarsest map, and channels weighed by it below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segkit.blocks import ConvNormAct, NormName
+from segkit.decoders.base import Decoder
+from segkit.decoders.context import Pooled
+from segkit.decoders.head import ScoreHead
+from segkit.features import Sizes, Tensors, Wants
+from segkit.registry import Bounds, register
+from segkit.upsample import Interpolate
+
+KERNELS = (7, 5, 3)  # of the three halvings
+
+
+@register("decoder", "pan")
+class PANDecoder(Decoder):
+    """Weigh the coarsest map by a pyramid of itself, and finer maps by what comes from below.
+
+    Args:
+        in_channels, strides, num_classes: as for every `Decoder`; maps finer than `finest` are not
+            read.
+        finest: stride of the finest map that is added, from which the scores are interpolated.
+        width: channels of all maps.
+        norm: normalisation after each convolution, but of averages over the whole image.
+
+    Source: Li et al. 2018, arXiv:1805.10180.
+
+    >>> import torch
+    >>> decoder = PANDecoder([16, 32, 64], [4, 8, 16], num_classes=3)
+    >>> decoder([torch.rand(2, 16, 12, 8), torch.rand(2, 32, 6, 4), torch.rand(2, 64, 3, 2)]).shape
+    torch.Size([2, 3, 48, 32])
+    """
+
+    sees_all = True
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        strides: Sequence[int],
+        num_classes: int,
+        *,
+        finest: Annotated[int, Bounds(ge=1)] = 4,
+        width: Annotated[int, Bounds(ge=1)] = 32,
+        norm: NormName = "batch",
+    ) -> None:
+        super().__init__(in_channels, strides)
+        self.skipped = self.count_finer(finest)
+        used, channels = strides[self.skipped :], in_channels[self.skipped :]
+        self.attention = PyramidAttention(channels[-1], width, norm)
+        self.steps = nn.ModuleList(
+            _Weighed(channels[k], width, used[k + 1] // used[k], norm)
+            for k in reversed(range(len(used) - 1))
+        )
+        self.head = ScoreHead(width, num_classes, used[0])
+
+    @staticmethod
+    def wants(**options: Any) -> Wants:
+        """Ask for the maps from `finest` on."""
+        return Wants(finest=options.get("finest", 4))
+
+    def decode(self, maps: list[Tensor], sizes: Sizes | None, indices: Tensors | None) -> Tensor:
+        """Return the logits; see `Decoder.forward`."""
+        x = self.attention(maps.pop())
+        for step in self.steps:
+            x = step(x, maps.pop())
+        maps.clear()
+        return self.head(x, sizes)
+
+
+class PyramidAttention(nn.Module):
+    """Multiply a map by one that convolutions of 7x7, 5x5 and 3x3 make of its halves.
+
+    These have no norm: the smallest half may be one pixel, in which there is nothing to normalise.
+
+    Shape: `(N, in_channels, H, W)` to `(N, out_channels, H, W)`. Pools round up, so that any size
+        will do.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, norm: NormName) -> None:
+        super().__init__()
+        self.pooled = Pooled(in_channels, out_channels, 1, norm)
+        self.middle = ConvNormAct(in_channels, out_channels, 1, norm)
+        self.pool = nn.MaxPool2d(2, ceil_mode=True)
+        widths = (in_channels, out_channels, out_channels)
+        self.down = nn.ModuleList(
+            ConvNormAct(width, out_channels, kernel, "none")
+            for width, kernel in zip(widths, KERNELS, strict=True)
+        )
+        self.across = nn.ModuleList(
+            ConvNormAct(out_channels, out_channels, kernel, "none") for kernel in KERNELS
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the weighed map."""
+        shapes, levels, small = [], [], x
+        for down, across in zip(self.down, self.across, strict=True):
+            shapes.append(small.shape[-2:])
+            small = down(self.pool(small))
+            levels.append(across(small))
+        weights = levels.pop()
+        while levels:
+            weights = _resized(weights, shapes.pop()) + levels.pop()
+        weights = _resized(weights, shapes.pop())
+        return self.middle(x) * weights + self.pooled(x)
+
+
+class _Weighed(nn.Module):
+    """Weigh the channels of a finer map by the average of a coarser one, and add that."""
+
+    def __init__(self, in_channels: int, width: int, factor: int, norm: NormName) -> None:
+        super().__init__()
+        self.conv = ConvNormAct(in_channels, width, norm=norm)
+        self.weigh = ConvNormAct(width, width, 1, norm="none")
+        self.up = Interpolate("bilinear", factor)
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        weights = self.weigh(coarse.mean((2, 3), keepdim=True)).sigmoid()
+        return self.conv(fine) * weights + self.up(coarse, fine.shape[-2:])
+
+
+def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
