@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Annotated, Literal
@@ -10,11 +9,22 @@ from typing import Annotated, Literal
 from torch import Tensor, is_grad_enabled, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from segkit.blocks import NORMS, NormName
+from segkit.blocks import NormName
 from segkit.encoders.recompute import recomputed
-from segkit.encoders.vgg_layout import CHANNELS, CONVS, KERNELS, NAMES, POOLS, TAPS, conv_norm_relu
+from segkit.encoders.vgg_layout import (
+    CHANNELS,
+    CONVS,
+    KERNELS,
+    NAMES,
+    POOLS,
+    TAPS,
+    ActivationName,
+    check_options,
+    conv_norm_act,
+    stride_of,
+)
 from segkit.encoders.weights import fit_input_channels, load_checked, read_weights, resolve_weights
-from segkit.errors import UserError, unknown_name
+from segkit.errors import UserError
 from segkit.features import FeatureSpec, Pyramid, Size, Wants, check_images
 from segkit.registry import Bounds, register
 
@@ -25,8 +35,8 @@ EVERY_STRIDE = Wants()
 class VGGEncoder(nn.Module):
     """VGG without its classifier, returning the maps of the given taps.
 
-    `convK` is the output of the last ReLU before pool K (stride 2^(K-1)), `poolK` that of pool K
-    (stride 2^K). Nothing after the deepest tap is built. `features` has torchvision's layer
+    `convK` is the output of the last activation before pool K (stride 2^(K-1)), `poolK` that of
+    pool K (stride 2^K). Nothing after the deepest tap is built. `features` has torchvision's layer
     numbers and key names, so torchvision's weight files fit unchanged.
 
     Shape: `(N, in_channels, H, W)` with H, W >= `stride` to a `Pyramid`; the map of a tap of
@@ -37,7 +47,10 @@ class VGGEncoder(nn.Module):
         taps: names of the maps to return, in any order; they are returned finest first.
         in_channels: channels of the images.
         pool: `max` as in the paper, or `avg`.
-        norm: normalisation before each ReLU; None is batch norm for `*_bn` and none for others.
+        activation: after each convolution, `relu` as published.
+        dilate: stride that the last stages keep: later pools do nothing, and the convolutions
+            after them are dilated instead; None: the stride grows to the end.
+        norm: normalisation before each activation; None is batch norm for `*_bn`, else none.
         width: factor on all channel counts; weight files fit only at 1.
         checkpointing: recompute each stage in the backward pass instead of storing its maps.
         frozen_stages: number of first stages whose weights and statistics do not change.
@@ -46,7 +59,8 @@ class VGGEncoder(nn.Module):
     Raises:
         UserError: an option out of range; an input of other channels or smaller than `stride`.
 
-    Source: Simonyan and Zisserman 2014, arXiv:1409.1556, Table 1.
+    Source: Simonyan and Zisserman 2014, arXiv:1409.1556, Table 1; Yu and Koltun 2016,
+        arXiv:1511.07122 (dilation).
 
     >>> encoder = VGGEncoder("vgg16", taps=["conv5", "pool3"], width=1 / 8)
     >>> [(spec.name, spec.channels, spec.stride) for spec in encoder.specs]
@@ -60,6 +74,8 @@ class VGGEncoder(nn.Module):
         *,
         in_channels: int = 3,
         pool: Literal["max", "avg"] = "max",
+        activation: ActivationName = "relu",
+        dilate: Literal[8, 16] | None = None,
         norm: NormName | None = None,
         width: float = 1.0,
         checkpointing: bool = False,
@@ -69,10 +85,13 @@ class VGGEncoder(nn.Module):
         super().__init__()
         own_norm: NormName = "batch" if name.endswith("_bn") else "none"
         norm = norm or own_norm
-        _check_options(name, taps, in_channels, pool, norm, width, frozen_stages, return_indices)
+        check_options(
+            *(name, taps, in_channels, pool, norm, width, frozen_stages, return_indices),
+            *(activation, dilate),
+        )
         kernels = KERNELS[name.removesuffix("_bn")]
         self.name, self.in_channels, self.checkpointing = name, in_channels, checkpointing
-        self._as_published = width == 1 and norm == own_norm
+        self._as_published = width == 1 and norm == own_norm and activation == "relu"
         layers: list[nn.Module] = []
         specs: list[FeatureSpec] = []
         starts: list[int] = []  # first layer of each stage
@@ -81,7 +100,10 @@ class VGGEncoder(nn.Module):
         deepest = max(map(TAPS.index, taps))
         for step, tap in enumerate(TAPS[: deepest + 1]):  # conv1, pool1, conv2, ...
             stage, is_pool = divmod(step, 2)
-            if is_pool:  # floor mode: the last odd row and column are dropped
+            stride = stride_of(tap, dilate)
+            if is_pool and stride < 2 ** (stage + 1):
+                layers.append(nn.Identity())
+            elif is_pool:  # floor mode: the last odd row and column are dropped
                 max_pool = nn.MaxPool2d(2, 2, return_indices=return_indices)
                 layers.append(max_pool if pool == "max" else nn.AvgPool2d(2, 2))
             else:
@@ -89,11 +111,11 @@ class VGGEncoder(nn.Module):
                 before, channels = channels, max(1, round(CHANNELS[stage] * width))
                 for kernel in kernels[stage]:
                     lrn = name == "vgg11_lrn" and not layers
-                    layers += conv_norm_relu(before, channels, kernel, norm, lrn)
+                    shape = before, channels, kernel
+                    layers += conv_norm_act(*shape, norm, lrn, activation, 2**stage // stride)
                     before = channels
             if tap in taps:
-                stride, depth = 2 ** (stage + is_pool), len(kernels[stage])
-                specs.append(FeatureSpec(tap, channels, stride, depth))
+                specs.append(FeatureSpec(tap, channels, stride, len(kernels[stage])))
                 self._tapped.append(len(layers) - 1)
         self.features = nn.Sequential(*layers)
         self.specs = tuple(specs)
@@ -145,8 +167,8 @@ class VGGEncoder(nn.Module):
         """
         if source == "imagenet" and not self._as_published:  # refused before the download
             raise UserError(
-                f"ImageNet weights fit '{self.name}' only at width 1 and with its own norm; leave "
-                "out width and norm, or use weights: null"
+                f"ImageNet weights fit '{self.name}' only at width 1, with ReLU and its own norm; "
+                "leave out width, activation and norm, or use weights: null"
             )
         path = resolve_weights(self.name, source)
         state = {k: v for k, v in read_weights(path).items() if not self._is_unused(k)}
@@ -179,52 +201,28 @@ class VGGEncoder(nn.Module):
         return recomputed(self._run, norms, stage, x)
 
 
-def _check_options(
-    name: str,
-    taps: Sequence[str],
-    in_channels: int,
-    pool: str,
-    norm: str,
-    width: float,
-    frozen_stages: int,
-    return_indices: bool,
-) -> None:
-    if isinstance(taps, str):
-        raise UserError(f"taps is a list of names; write ['{taps}'] instead of '{taps}'")
-    named = [("encoder", name, NAMES), ("pool", pool, ("max", "avg")), ("norm", norm, NORMS)]
-    for kind, value, known in [*named, *(("tap", tap, TAPS) for tap in taps)]:
-        if value not in known:
-            raise unknown_name(kind, value, known)
-    if not taps or len(set(taps)) != len(taps):
-        raise UserError(f"taps must name at least one map, each one once, but got {list(taps)}")
-    if in_channels < 1:
-        raise UserError(f"in_channels must be 1 or more, but got {in_channels}")
-    if not 0 < width < math.inf:
-        raise UserError(f"width must be a finite number above 0, but got {width}")
-    if not 0 <= frozen_stages <= len(CHANNELS):
-        raise UserError(f"frozen_stages must be 0 to {len(CHANNELS)}, but got {frozen_stages}")
-    if return_indices and pool != "max":
-        raise UserError(f"return_indices needs pool='max', but got pool='{pool}', with no argmax")
-
-
 def _factory(name: str) -> Callable[..., VGGEncoder]:
     def build(
         wants: Wants = EVERY_STRIDE,
         in_channels: int = 3,
         *,
         pool: Literal["max", "avg"] = "max",
+        activation: ActivationName = "relu",
+        dilate: Literal[8, 16] | None = None,
         norm: NormName | None = None,
         width: Annotated[float, Bounds(gt=0)] = 1.0,
         checkpointing: bool = False,
         frozen_stages: Annotated[int, Bounds(ge=0, le=len(CHANNELS))] = 0,
     ) -> VGGEncoder:
-        taps, finest = (CONVS, 1) if wants.place == "before_pool" else (POOLS, 2)
-        at_stride = {finest * 2**stage: tap for stage, tap in enumerate(taps)}
+        taps = CONVS if wants.place == "before_pool" else POOLS
+        at_stride = {stride_of(tap, dilate): tap for tap in taps}  # of several, the last one
         return VGGEncoder(
             name,
             [at_stride[stride] for stride in wants.choose(list(at_stride))],
             in_channels=in_channels,
             pool=pool,
+            activation=activation,
+            dilate=dilate,
             norm=norm,
             width=width,
             checkpointing=checkpointing,

@@ -211,7 +211,7 @@ def test_maps_not_asked_for_are_let_go():
 @pytest.mark.parametrize("name", NAMES)
 def test_factories_can_be_introspected(name):
     parameters = inspect.signature(find("encoder", name)).parameters
-    options = ["pool", "norm", "width", "checkpointing", "frozen_stages"]
+    options = ["pool", "activation", "dilate", "norm", "width", "checkpointing", "frozen_stages"]
     assert list(parameters) == ["wants", "in_channels", *options]
     assert all(parameters[option].kind is inspect.Parameter.KEYWORD_ONLY for option in options)
     norms = {m.__class__ for m in find("encoder", name)(width=1 / 64).modules()}
@@ -437,3 +437,48 @@ def test_importing_the_encoders_brings_torch_alone():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("dilate", "pools", "convs"), [(16, [30], []), (8, [23, 30], [24, 26, 28])]
+)
+def test_a_dilated_vgg_is_torchvision_s_with_later_pools_taken_out(dilate, pools, convs):
+    torch.manual_seed(0)
+    theirs = reference.vgg16(weights=None).features.eval()
+    ours = find("encoder", "vgg16")(dilate=dilate).eval()
+    ours.features.load_state_dict(theirs[: len(ours.features)].state_dict())
+    for number in pools:
+        theirs[number] = nn.Identity()
+    for number in convs:
+        theirs[number].dilation = theirs[number].padding = (2, 2)
+    image = torch.randn(1, 3, 64, 96)
+    assert [spec.stride for spec in ours.specs] == [s for s in (1, 2, 4, 8, 16) if s <= dilate]
+    maps = ours(image).maps
+    assert maps[-1].shape[-2:] == (64 // dilate, 96 // dilate)
+    assert torch.equal(maps[-1], theirs(image))
+
+
+@pytest.mark.parametrize("place", ["before_pool", "after_pool"])
+def test_dilated_encoders_answer_decoders(place):
+    encoder = find("encoder", "vgg11")(Wants(place=place), dilate=8, width=1 / 16)
+    assert encoder.specs[-1].name == ("conv5" if place == "before_pool" else "pool5")
+    assert encoder.stride == 8
+
+
+@pytest.mark.parametrize(
+    ("activation", "function"),
+    [("leaky_relu", F.leaky_relu), ("gelu", F.gelu), ("silu", F.silu)],
+)
+def test_another_activation(activation, function):
+    encoder = find("encoder", "vgg11")(Wants((1,)), activation=activation, width=1 / 16)
+    image = torch.randn(1, 3, 8, 8)
+    [found] = encoder(image).maps
+    torch.testing.assert_close(found, function(encoder.features[0](image)))
+    with pytest.raises(UserError, match="with ReLU and its own norm"):
+        encoder.load_weights("imagenet")
+
+
+def test_taps_of_one_stride_are_refused():
+    with pytest.raises(UserError, match="leave out those that repeat one"):
+        VGGEncoder("vgg16", ["conv4", "conv5"], dilate=8)
