@@ -21,6 +21,11 @@ from segkit.export.deployed import DeployedModel, explained, quiet
 Images = Sequence[NDArray[Any]]  # batches of one, (1, H, W, C), as the file takes them
 RANKED_BY = 8  # images that the sensitivity of layers is measured on
 LEVELS = 255
+BETWEEN = (
+    "MaxPool",
+    "Concat",
+    "Resize",
+)  # operations that need no convolution, but compute in int8
 
 
 def calibration_images(dataset: SegmentationDataset, count: int) -> Images:
@@ -59,7 +64,8 @@ def quantize_onnx(graph: Any, images: Images, kept: Sequence[str]) -> Any:
             own,
             file,
             Reader(),
-            op_types_to_quantize=["Conv", "ConvTranspose", "MaxPool", "Concat", "Resize"],
+            # a map in 8 bits between two layers would spoil those that are kept after it
+            op_types_to_quantize=["Conv", "ConvTranspose", *([] if kept else BETWEEN)],
             per_channel=True,
             activation_type=QuantType.QUInt8,  # with int8 weights, what x86 multiplies fastest
             weight_type=QuantType.QInt8,
