@@ -156,7 +156,8 @@ class MaxUnpool(nn.Module):
         corner = row % 2 * 2 + (indices - row * width) % 2
         zero = x.new_zeros(())
         cells = torch.stack([torch.where(corner == k, x, zero) for k in range(4)], dim=2)
-        unpooled = F.pixel_shuffle(cells.reshape(n, 4 * c, h, w), 2)
+        # contiguous, because torch.export takes the reshape for a view, which other strides forbid
+        unpooled = F.pixel_shuffle(cells.contiguous().reshape(n, 4 * c, h, w), 2)
         return _restored(unpooled, size, 2, "constant")
 
 

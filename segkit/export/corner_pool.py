@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -13,6 +12,7 @@ class CornerPool(nn.Module):
     OpenVINO has only a slow reference for a pool with indices, the ONNX exporter writes each as two
     pools, and TensorRT has none.
 
+    >>> import torch.nn.functional as F
     >>> x = torch.randn(2, 3, 4, 6)
     >>> all(map(torch.equal, CornerPool()(x), F.max_pool2d(x, 2, return_indices=True)))
     True
@@ -20,15 +20,15 @@ class CornerPool(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the largest of each 2x2 cell, and its place, counted along rows."""
-        n, c, h, w = x.shape
-        cells = F.pixel_unshuffle(x, 2).reshape(n, c, 4, h // 2, w // 2)
-        a, b, c_, d = cells.unbind(2)  # in reading order; of equals, the first one is taken
-        top, bottom = torch.maximum(a, b), torch.maximum(c_, d)
+        # the four corners in reading order; of equals, the first one is taken
+        a, b, c, d = (x[..., row::2, column::2] for row in (0, 1) for column in (0, 1))
+        top, bottom = torch.maximum(a, b), torch.maximum(c, d)
         lower = bottom > top
-        right = (lower & (d > c_)) | (~lower & (b > a))
-        rows = 2 * torch.arange(h // 2, device=x.device)[:, None] + lower
-        columns = 2 * torch.arange(w // 2, device=x.device) + right
-        return torch.maximum(top, bottom), rows * w + columns
+        right = (lower & (d > c)) | (~lower & (b > a))
+        height, width = lower.shape[-2:]  # not half of that of x, which export cannot tell apart
+        rows = 2 * torch.arange(height, device=x.device)[:, None] + lower
+        columns = 2 * torch.arange(width, device=x.device) + right
+        return torch.maximum(top, bottom), rows * (2 * width) + columns
 
 
 def use_corner_pools(model: nn.Module) -> None:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from segkit.errors import UserError
-from segkit.export.corner_pool import use_corner_pools
 from segkit.features import padding_to
 from segkit.model import SegmentationModel
 from segkit.normalize import Normalize
@@ -46,7 +45,6 @@ class DeployedModel(nn.Module):
     ) -> None:
         super().__init__()
         model = copy.deepcopy(model)
-        use_corner_pools(model.encoder)
         self.encoder, self.decoder, self.stride = model.encoder, model.decoder, model.stride
         self.normalize = normalize
         self.outputs = tuple(dict.fromkeys(outputs if "mask" in outputs else ("mask", *outputs)))

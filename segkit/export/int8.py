@@ -80,6 +80,9 @@ def quantize_openvino(model: Any, images: Images, kept: Sequence[str]) -> Any:
         import nncf
     except ImportError as error:
         raise UserError("--precision int8 needs NNCF; pip install 'segkit[openvino]'") from error
+    # OpenVINO splits a convolution's bias off, which keeps the name
+    there = {operation.get_friendly_name() for operation in model.get_ops()}
+    names = [name for each in kept for name in (each, f"{each}/WithoutBiases") if name in there]
     # its progress bar goes wherever the output does
     with quiet(), redirect_stdout(io.StringIO()), _explained("NNCF"):
         return nncf.quantize(
@@ -87,7 +90,7 @@ def quantize_openvino(model: Any, images: Images, kept: Sequence[str]) -> Any:
             nncf.Dataset(images),
             subset_size=len(images),
             preset=nncf.QuantizationPreset.MIXED,
-            ignored_scope=nncf.IgnoredScope(names=list(kept)) if kept else None,
+            ignored_scope=nncf.IgnoredScope(names=names) if names else None,
         )
 
 

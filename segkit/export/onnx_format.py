@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from segkit.errors import UserError
+from segkit.export.corner_pool import use_corner_pools
 from segkit.export.deployed import DeployedModel, Output, explained, quiet, to_program
 from segkit.export.formats import Format, Precision
 from segkit.export.int8 import Images, quantize_onnx
@@ -55,11 +56,12 @@ class OnnxFormat(Format):
 
 
 def to_onnx(model: DeployedModel, channels: int) -> Any:
-    """Convert a model; its logits have that name inside of the graph, whatever it returns.
+    """Convert a model, which is changed; its logits have that name inside of the graph.
 
     Raises:
         UserError: an operation that torch's exporter lacks, or a model beyond 2 GB.
     """
+    use_corner_pools(model.encoder)
     asked = model.outputs
     model.outputs = (*asked, *(() if "logits" in asked else ("logits",)))
     with explained("torch.onnx cannot convert this network"), quiet():
