@@ -159,9 +159,7 @@ class _Backbone(nn.Module):
         return Pyramid(maps, sizes, indices)
 
 
-class _Maps(nn.Sequential):
-    """An encoder that returns its maps alone."""
-
+class _Maps(nn.Sequential):  # an encoder that returns its maps alone
     def forward(self, x: Tensor) -> list[Tensor]:
         return list(self[0](x).maps)
 
