@@ -114,9 +114,8 @@ def find(kind: str, name: str) -> Callable[..., Any]:
         UserError: no part has that name; the message lists the known ones and the nearest.
     """
     known = names(kind)
-    prefix, _, rest = name.partition(":")
-    if rest and (kind, prefix) in _families:
-        return _families[kind, prefix](rest)
+    if (family := _family_of(kind, name)) is not None:
+        return family(name.partition(":")[2])
     if name not in known:
         raise unknown_name(kind, name, known)
     return _parts[kind][name]
@@ -124,7 +123,12 @@ def find(kind: str, name: str) -> Callable[..., Any]:
 
 def is_known(kind: str, name: str) -> bool:
     """Return whether a part, or a family of the name's prefix, is registered."""
-    return name in names(kind) or (kind, name.partition(":")[0]) in _families
+    return name in names(kind) or _family_of(kind, name) is not None
+
+
+def _family_of(kind: str, name: str) -> Callable[[str], Callable[..., Any]] | None:
+    prefix, _, rest = name.partition(":")
+    return _families.get((kind, prefix)) if rest else None
 
 
 def names(kind: str) -> list[str]:

@@ -25,7 +25,7 @@ from segkit.export.deployed import (
 )
 from segkit.export.formats import Format, Precision
 from segkit.inference.backends.exported import ExportedModel
-from segkit.inference.backends.pytorch import COMPILERS
+from segkit.inference.backends.pytorch import has_compiler
 
 ENTRY = "segkit.json"  # the metadata, a file in the archive
 
@@ -82,7 +82,7 @@ class CompiledFormat(Format):
 
     def check(self) -> None:
         """Ask for a compiler, see `Format`."""
-        if not any(map(shutil.which, COMPILERS)):
+        if not has_compiler():
             raise UserError("--to aotinductor needs a C++ compiler such as g++; install one")
 
     def build(self, model: DeployedModel, channels: int, precision: Precision) -> Any:

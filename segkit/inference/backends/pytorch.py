@@ -16,8 +16,6 @@ from segkit.model import eval_mode, logits_of
 from segkit.normalize import make_normalize
 from segkit.receptive_field import Halo
 
-COMPILERS = ("g++", "clang++", "cl")
-
 
 class TorchBackend:
     """Runs a module in eval mode, and restores its own mode after each batch.
@@ -76,8 +74,13 @@ class TorchBackend:
         return f"{self.hardware}{compiled}"
 
 
+def has_compiler() -> bool:
+    """Return whether a C++ compiler is there, as torch needs for code of its own on a CPU."""
+    return any(map(shutil.which, ("g++", "clang++", "cl")))
+
+
 def _check_compiler(device: torch.device) -> None:
-    if device.type == "cpu" and not any(map(shutil.which, COMPILERS)):
+    if device.type == "cpu" and not has_compiler():
         raise UserError(
             "compiling a network for the CPU needs a C++ compiler such as g++; install one, or "
             "leave out --fast"
