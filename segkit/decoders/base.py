@@ -90,10 +90,6 @@ class Decoder(nn.Module):
             )
         return logits[..., :height, :width]
 
-    def count_finer(self, stride: int) -> int:
-        """Count the maps of a smaller stride, of which the coarsest map is never one."""
-        return sum(each < stride for each in self.strides[:-1])
-
     def decode(self, maps: list[Tensor], sizes: Sizes | None, indices: Tensors | None) -> Tensor:
         """Turn maps of the right number and channels into logits; see `forward`.
 

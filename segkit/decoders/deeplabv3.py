@@ -12,6 +12,7 @@ from segkit.blocks import ConvNormAct, NormName, conv_chain
 from segkit.decoders.base import Decoder
 from segkit.decoders.context import AtrousPooling
 from segkit.decoders.head import ScoreHead
+from segkit.decoders.pyramid import FINEST, PyramidDecoder
 from segkit.errors import UserError
 from segkit.features import Sizes, Tensors, Wants
 from segkit.registry import Bounds, register
@@ -76,7 +77,7 @@ class DeepLabV3Decoder(Decoder):
 
 
 @register("decoder", "deeplabv3plus")
-class DeepLabV3PlusDecoder(Decoder):
+class DeepLabV3PlusDecoder(PyramidDecoder):
     """DeepLabV3, whose result climbs to a finer map and is joined with it before it is scored.
 
     Args:
@@ -105,19 +106,19 @@ class DeepLabV3PlusDecoder(Decoder):
         strides: Sequence[int],
         num_classes: int,
         *,
-        finest: Annotated[int, Bounds(ge=1)] = 4,
+        finest: Annotated[int, Bounds(ge=1)] = FINEST,
         width: Annotated[int, Bounds(ge=1)] = 256,
         skip_width: Annotated[int, Bounds(ge=1)] = 48,
         rates: Sequence[int] | None = None,
         norm: NormName = "batch",
         dropout: Annotated[float, Bounds(ge=0, lt=1)] = 0.5,
     ) -> None:
-        super().__init__(in_channels, strides)
+        super().__init__(in_channels, strides, finest)
         if len(strides) < 2:
             raise UserError(
                 f"DeepLabV3+ joins two maps, but strides={list(strides)}; use deeplabv3 for one"
             )
-        self.finer = min(self.count_finer(finest), len(strides) - 2)
+        self.finer = min(self.skipped, len(strides) - 2)
         stride = strides[self.finer]
         rates = _rates(rates, strides[-1])
         self.pooling = AtrousPooling(in_channels[-1], width, rates, norm, dropout)
@@ -125,11 +126,6 @@ class DeepLabV3PlusDecoder(Decoder):
         self.narrow = ConvNormAct(in_channels[self.finer], skip_width, 1, norm)
         self.convs = conv_chain([width + skip_width, width, width], norm)
         self.head = ScoreHead(width, num_classes, stride)
-
-    @staticmethod
-    def wants(**options: Any) -> Wants:
-        """Ask for the maps from `finest` on."""
-        return Wants(finest=options.get("finest", 4))
 
     def decode(self, maps: list[Tensor], sizes: Sizes | None, indices: Tensors | None) -> Tensor:
         """Return the logits; see `Decoder.forward`."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated
 
 from torch import Tensor, nn
 
 from segkit.blocks import ConvNormAct, NormName
-from segkit.decoders.base import Decoder
 from segkit.decoders.head import ScoreHead
-from segkit.features import Size, Sizes, Tensors, Wants, crop_or_pad
+from segkit.decoders.pyramid import FINEST, PyramidDecoder
+from segkit.features import Size, Sizes, Tensors, crop_or_pad
 from segkit.registry import Bounds, register
 from segkit.upsample import Interpolate
 
@@ -43,7 +43,7 @@ class TopDown(nn.Module):
 
 
 @register("decoder", "fpn")
-class FPNDecoder(Decoder):
+class FPNDecoder(PyramidDecoder):
     """Add the coarse maps to the fine ones, climb from each to the finest, and sum them up.
 
     Args:
@@ -69,24 +69,18 @@ class FPNDecoder(Decoder):
         strides: Sequence[int],
         num_classes: int,
         *,
-        finest: Annotated[int, Bounds(ge=1)] = 4,
+        finest: Annotated[int, Bounds(ge=1)] = FINEST,
         pyramid_width: Annotated[int, Bounds(ge=1)] = 256,
         width: Annotated[int, Bounds(ge=1)] = 128,
         norm: NormName = "group",
         dropout: Annotated[float, Bounds(ge=0, lt=1)] = 0.2,
     ) -> None:
-        super().__init__(in_channels, strides)
-        self.skipped = self.count_finer(finest)
-        used = self.strides[self.skipped :]
-        self.top_down = TopDown(self.in_channels[self.skipped :], used, pyramid_width)
+        super().__init__(in_channels, strides, finest)
+        used = self.used_strides
+        self.top_down = TopDown(self.used_channels, used, pyramid_width)
         self.ways = nn.ModuleList(_Way(s // used[0], pyramid_width, width, norm) for s in used)
         self.dropout = nn.Dropout2d(dropout)
         self.head = ScoreHead(width, num_classes, used[0])
-
-    @staticmethod
-    def wants(**options: Any) -> Wants:
-        """Ask for the maps from `finest` on."""
-        return Wants(finest=options.get("finest", 4))
 
     def decode(self, maps: list[Tensor], sizes: Sizes | None, indices: Tensors | None) -> Tensor:
         """Return the logits; see `Decoder.forward`."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segkit.blocks import ConvNormAct, NormName
-from segkit.decoders.base import Decoder
 from segkit.decoders.context import Pooled
 from segkit.decoders.head import ScoreHead
-from segkit.features import Sizes, Tensors, Wants
+from segkit.decoders.pyramid import FINEST, PyramidDecoder
+from segkit.features import Sizes, Tensors
 from segkit.registry import Bounds, register
 from segkit.upsample import Interpolate
 
@@ -20,7 +20,7 @@ KERNELS = (7, 5, 3)  # of the three halvings
 
 
 @register("decoder", "pan")
-class PANDecoder(Decoder):
+class PANDecoder(PyramidDecoder):
     """Weigh the coarsest map by a pyramid of itself, and finer maps by what comes from below.
 
     Args:
@@ -46,24 +46,18 @@ class PANDecoder(Decoder):
         strides: Sequence[int],
         num_classes: int,
         *,
-        finest: Annotated[int, Bounds(ge=1)] = 4,
+        finest: Annotated[int, Bounds(ge=1)] = FINEST,
         width: Annotated[int, Bounds(ge=1)] = 32,
         norm: NormName = "batch",
     ) -> None:
-        super().__init__(in_channels, strides)
-        self.skipped = self.count_finer(finest)
-        used, channels = strides[self.skipped :], in_channels[self.skipped :]
+        super().__init__(in_channels, strides, finest)
+        used, channels = self.used_strides, self.used_channels
         self.attention = PyramidAttention(channels[-1], width, norm)
         self.steps = nn.ModuleList(
             _Weighed(channels[k], width, used[k + 1] // used[k], norm)
             for k in reversed(range(len(used) - 1))
         )
         self.head = ScoreHead(width, num_classes, used[0])
-
-    @staticmethod
-    def wants(**options: Any) -> Wants:
-        """Ask for the maps from `finest` on."""
-        return Wants(finest=options.get("finest", 4))
 
     def decode(self, maps: list[Tensor], sizes: Sizes | None, indices: Tensors | None) -> Tensor:
         """Return the logits; see `Decoder.forward`."""

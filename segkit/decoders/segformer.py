@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 from torch import Tensor, nn
 
-from segkit.blocks import ConvNormAct, NormName
-from segkit.decoders.base import Decoder
+from segkit.blocks import NormName
 from segkit.decoders.head import ScoreHead
-from segkit.features import Sizes, Tensors, Wants
+from segkit.decoders.pyramid import FINEST, JoinAtFinest, PyramidDecoder
+from segkit.features import Sizes, Tensors
 from segkit.registry import Bounds, register
-from segkit.upsample import Interpolate
 
 
 @register("decoder", "segformer")
-class SegFormerDecoder(Decoder):
+class SegFormerDecoder(PyramidDecoder):
     """Join all maps by layers that look at one pixel alone.
 
     Args:
@@ -42,30 +40,20 @@ class SegFormerDecoder(Decoder):
         strides: Sequence[int],
         num_classes: int,
         *,
-        finest: Annotated[int, Bounds(ge=1)] = 4,
+        finest: Annotated[int, Bounds(ge=1)] = FINEST,
         width: Annotated[int, Bounds(ge=1)] = 256,
         norm: NormName = "batch",
         dropout: Annotated[float, Bounds(ge=0, lt=1)] = 0.1,
     ) -> None:
-        super().__init__(in_channels, strides)
-        self.skipped = self.count_finer(finest)
-        used, channels = strides[self.skipped :], in_channels[self.skipped :]
-        self.linears = nn.ModuleList(nn.Conv2d(each, width, 1) for each in channels)
-        self.ups = nn.ModuleList(Interpolate("bilinear", stride // used[0]) for stride in used[1:])
-        self.join = ConvNormAct(width * len(used), width, 1, norm)
+        super().__init__(in_channels, strides, finest)
+        self.linears = nn.ModuleList(nn.Conv2d(each, width, 1) for each in self.used_channels)
+        self.join = JoinAtFinest(width, self.used_strides, 1, norm)
         self.dropout = nn.Dropout2d(dropout)
-        self.head = ScoreHead(width, num_classes, used[0])
-
-    @staticmethod
-    def wants(**options: Any) -> Wants:
-        """Ask for the maps from `finest` on."""
-        return Wants(finest=options.get("finest", 4))
+        self.head = ScoreHead(width, num_classes, self.used_strides[0])
 
     def decode(self, maps: list[Tensor], sizes: Sizes | None, indices: Tensors | None) -> Tensor:
         """Return the logits; see `Decoder.forward`."""
         del maps[: self.skipped]
-        finest, *coarser = [linear(maps[number]) for number, linear in enumerate(self.linears)]
+        linear = [layer(x) for layer, x in zip(self.linears, maps, strict=True)]
         maps.clear()
-        grown = [up(x, finest.shape[-2:]) for up, x in zip(self.ups, coarser, strict=True)]
-        x = self.join(torch.cat([finest, *grown], dim=1))
-        return self.head(self.dropout(x), sizes)
+        return self.head(self.dropout(self.join(linear)), sizes)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 from torch import Tensor, nn
 
 from segkit.blocks import ConvNormAct, NormName
-from segkit.decoders.base import Decoder
 from segkit.decoders.context import PyramidPooling
 from segkit.decoders.head import ScoreHead
-from segkit.features import Sizes, Tensors, Wants
+from segkit.decoders.pyramid import FINEST, JoinAtFinest, PyramidDecoder
+from segkit.features import Sizes, Tensors
 from segkit.registry import Bounds, register
 from segkit.upsample import Interpolate
 
 
 @register("decoder", "upernet")
-class UPerNetDecoder(Decoder):
+class UPerNetDecoder(PyramidDecoder):
     """Pool the coarsest map, add it downwards to the finer ones, and join all at the finest.
 
     Args:
@@ -47,28 +46,21 @@ class UPerNetDecoder(Decoder):
         strides: Sequence[int],
         num_classes: int,
         *,
-        finest: Annotated[int, Bounds(ge=1)] = 4,
+        finest: Annotated[int, Bounds(ge=1)] = FINEST,
         width: Annotated[int, Bounds(ge=1)] = 256,
         bins: Sequence[int] = (1, 2, 3, 6),
         norm: NormName = "batch",
         dropout: Annotated[float, Bounds(ge=0, lt=1)] = 0.1,
     ) -> None:
-        super().__init__(in_channels, strides)
-        self.skipped = self.count_finer(finest)
-        used, channels = strides[self.skipped :], in_channels[self.skipped :]
+        super().__init__(in_channels, strides, finest)
+        used, channels = self.used_strides, self.used_channels
         self.pooling = PyramidPooling(channels[-1], width, bins, norm)
         self.laterals = nn.ModuleList(ConvNormAct(each, width, 1, norm) for each in channels[:-1])
         self.ups = nn.ModuleList(Interpolate("bilinear", b // a) for a, b in pairwise(used))
         self.convs = nn.ModuleList(ConvNormAct(width, width, norm=norm) for _ in channels[:-1])
-        self.to_finest = nn.ModuleList(Interpolate("bilinear", s // used[0]) for s in used[1:])
-        self.join = ConvNormAct(width * len(used), width, norm=norm)
+        self.join = JoinAtFinest(width, used, 3, norm)
         self.dropout = nn.Dropout2d(dropout)
         self.head = ScoreHead(width, num_classes, used[0])
-
-    @staticmethod
-    def wants(**options: Any) -> Wants:
-        """Ask for the maps from `finest` on."""
-        return Wants(finest=options.get("finest", 4))
 
     def decode(self, maps: list[Tensor], sizes: Sizes | None, indices: Tensors | None) -> Tensor:
         """Return the logits; see `Decoder.forward`."""
@@ -80,9 +72,4 @@ class UPerNetDecoder(Decoder):
             fine = lateral(maps.pop())
             x = fine + up(x, fine.shape[-2:])
             found.append(conv(x))
-        finest, *coarser = reversed(found)
-        grown = [
-            up(each, finest.shape[-2:]) for up, each in zip(self.to_finest, coarser, strict=True)
-        ]
-        x = self.join(torch.cat([finest, *grown], dim=1))
-        return self.head(self.dropout(x), sizes)
+        return self.head(self.dropout(self.join(found[::-1])), sizes)
