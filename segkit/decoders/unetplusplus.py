@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from segkit.blocks import NormName, conv_chain
 from segkit.decoders.base import Decoder
+from segkit.decoders.climber import step_widths
 from segkit.errors import UserError
 from segkit.features import Sizes, Tensors, size_at, strides_above
 from segkit.registry import Bounds, register
@@ -50,15 +51,9 @@ class UNetPlusPlusDecoder(Decoder):
         norm: NormName = "batch",
     ) -> None:
         super().__init__(in_channels, strides)
-        above = strides_above(strides[-1])[::-1]  # 1, 2, 4, ...
-        if widths is None:
-            widths = [max(16, in_channels[-1] >> step) for step in range(len(above), 0, -1)]
-        if len(widths) != len(above) or min(widths, default=1) < 1 or depth < 1:
-            raise UserError(
-                f"widths={list(widths)} must hold one positive number for each of the "
-                f"{len(above)} strides {above}, and depth={depth} must be 1 or more"
-            )
-        at = dict(zip(above, widths, strict=True))
+        if depth < 1:
+            raise UserError(f"depth={depth} must be 1 or more")
+        at = step_widths(widths, in_channels[-1], strides_above(strides[-1]))
         self.levels = levels = len(strides) - 1  # that have nodes
         self.ups = nn.ModuleList(Interpolate("bilinear", b // a) for a, b in pairwise(strides))
         self.nodes = nn.ModuleDict()  # by level, finest first, and by number in the level
