@@ -41,7 +41,7 @@ class Wants(NamedTuple):
     place: Literal["before_pool", "after_pool"] = "before_pool"
     indices: bool = False  # whether the argmax indices of the max pools are needed
     coarsest: bool = False  # only the coarsest of these maps is needed
-    finest: int = 1  # where `strides` is None, no map of a smaller stride is needed
+    finest: int = 1  # where `strides` is None, smallest stride that is needed, if there is one
 
     def choose(self, available: Sequence[int]) -> list[int]:
         """Choose from the rising strides that an encoder has at `place`, or raise a `UserError`.
@@ -49,7 +49,7 @@ class Wants(NamedTuple):
         >>> Wants(place="after_pool", coarsest=True).choose([2, 4, 8])
         [8]
         """
-        every = [stride for stride in available if stride >= self.finest]
+        every = [s for s in available if s >= self.finest] or list(available[-1:])
         chosen = sorted(every if self.strides is None else self.strides)
         if not chosen or not set(chosen) <= set(available):
             raise UserError(

@@ -10,6 +10,7 @@ from segkit.errors import UserError, unknown_name
 from segkit.features import (
     FeatureSpec,
     Pyramid,
+    Wants,
     check_maps,
     check_strides,
     crop_or_pad,
@@ -140,3 +141,16 @@ def test_a_user_error_is_a_value_error_and_an_unknown_name_lists_the_known():
     message = str(unknown_name("norm", "bacth", ["group", "batch"]))
     assert message == "unknown norm 'bacth'; did you mean 'batch'? Known: batch, group"
     assert "did you mean" not in str(unknown_name("norm", "zzz", ["group", "batch"]))
+
+
+@pytest.mark.parametrize(
+    ("wants", "available", "chosen"),
+    [
+        (Wants(finest=4), [2, 4, 8], [4, 8]),
+        (Wants(finest=4), [1, 2], [2]),
+        (Wants((2, 8)), [2, 4, 8], [2, 8]),
+        (Wants(coarsest=True, finest=4), [2, 4, 8], [8]),
+    ],
+)
+def test_maps_from_a_stride_on_and_the_coarsest_in_any_case(wants, available, chosen):
+    assert wants.choose(available) == chosen
