@@ -32,6 +32,9 @@ class FCNDecoder(Decoder):
             (7x7 and 1x1, zero padding, so no offsets are cropped); `none` leaves them out.
         classifier_width: channels of fc6 and fc7.
         dropout: probability with which channels are dropped after fc6 and fc7.
+        normalize_skips: put batch norm before the skip scores. Maps of an encoder with norm layers
+            need none; those of a pretrained one without, such as plain VGG, are a hundred times
+            larger at stride 8 than at 32, and their scores would drown out the coarser ones.
         classifier_weights: where a model built by `segkit.model` loads fc6 and fc7 from:
             `imagenet`, or a file of the whole VGG; None leaves them random.
 
@@ -52,6 +55,7 @@ class FCNDecoder(Decoder):
         classifier: Literal["none", "conv"] = "none",
         classifier_width: int = 4096,
         dropout: float = 0.5,
+        normalize_skips: bool = False,
         classifier_weights: str | None = None,
     ) -> None:
         super().__init__(in_channels, strides)
@@ -82,6 +86,9 @@ class FCNDecoder(Decoder):
         self.skip_scores = nn.ModuleList(
             nn.Conv2d(in_channels[i], num_classes, 1) for i in skip_maps
         )
+        self.skip_norms = nn.ModuleList(
+            nn.BatchNorm2d(in_channels[i]) if normalize_skips else nn.Identity() for i in skip_maps
+        )
         for parameter in self.skip_scores.parameters():
             nn.init.zeros_(parameter)  # so that skips do not disturb the coarser scores at first
         self.ups = nn.ModuleList(TransposedConv(num_classes) for _ in skip_maps)
@@ -102,8 +109,8 @@ class FCNDecoder(Decoder):
     def decode(self, maps: list[Tensor], sizes: Sizes | None, indices: Tensors | None) -> Tensor:
         """Return the logits; see `Decoder.forward`."""
         x = self.coarse_scores(maps.pop())  # N num_classes H/32 W/32
-        for up, score in zip(self.ups, self.skip_scores, strict=True):
-            scores = score(maps.pop())
+        for up, norm, score in zip(self.ups, self.skip_norms, self.skip_scores, strict=True):
+            scores = score(norm(maps.pop()))
             x = up(x, scores.shape[-2:]) + scores  # N num_classes H/16 W/16, then H/8 W/8
         x = x.to(torch.promote_types(x.dtype, torch.float32))  # bf16 is too coarse for scores
         return self.last_up(x, size_at(1, sizes))  # N num_classes H W

@@ -45,6 +45,20 @@ def test_fcn8_starts_as_fcn32_climbed_in_steps():
     torch.testing.assert_close(fine(maps), expected, rtol=0, atol=1e-5)
 
 
+def test_normalised_skips_do_not_depend_on_the_scale_of_their_maps():
+    decoder = FCNDecoder(CHANNELS, STRIDES, 5, stride=8, normalize_skips=True).train()
+    for conv in decoder.skip_scores:
+        nn.init.normal_(conv.weight)
+    maps = random_maps()
+    scaled = [100 * maps[0], 10 * maps[1], maps[2]]
+    torch.testing.assert_close(decoder(scaled), decoder(maps), rtol=1e-3, atol=1e-4)
+    by_hand = [(m - m.mean((0, 2, 3), keepdim=True)) for m in maps[:2]]
+    by_hand = [m / (m.square().mean((0, 2, 3), keepdim=True) + 1e-5).sqrt() for m in by_hand]
+    plain = FCNDecoder(CHANNELS, STRIDES, 5, stride=8)
+    plain.load_state_dict(decoder.state_dict(), strict=False)
+    torch.testing.assert_close(decoder(maps), plain([*by_hand, maps[2]]), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("stride", [8, 16, 32])
 def test_skip_scores_are_added_where_their_map_lies(stride):
     maps = random_maps(stride=stride)
