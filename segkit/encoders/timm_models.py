@@ -63,6 +63,15 @@ def feature_levels(name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(info.reduction()), tuple(info.channels())
 
 
+@cache
+def block_count(name: str) -> int:
+    """Return how many blocks a vision transformer has."""
+    with torch.device("meta"):
+        network = create(name, 3, out_indices=1)
+    last: int = network.out_indices[0]
+    return last + 1
+
+
 def _published(name: str) -> str:
     """Return the address on the hub of the weights that timm publishes under a name."""
     config = import_timm().get_pretrained_cfg(name)

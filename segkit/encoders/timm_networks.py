@@ -19,7 +19,7 @@ from segkit.encoders.timm_models import (
     load_published,
     refuse_indices,
 )
-from segkit.encoders.vision_transformer import VisionTransformer
+from segkit.encoders.vision_transformer import Taps, VisionTransformer
 from segkit.errors import UserError
 from segkit.features import FeatureSpec, Pyramid, Wants, check_images, padding_to
 from segkit.registry import Bounds, register_family
@@ -147,8 +147,9 @@ def _vision_transformer(name: str) -> Builder:
         in_channels: int = 3,
         *,
         pyramid_width: Annotated[int, Bounds(ge=1)] = 256,
+        taps: Taps = "last",
     ) -> VisionTransformer:
-        return VisionTransformer(name, wants, in_channels, pyramid_width=pyramid_width)
+        return VisionTransformer(name, wants, in_channels, pyramid_width=pyramid_width, taps=taps)
 
-    build.__doc__ = VisionTransformer.__doc__  # which tells of the option
+    build.__doc__ = VisionTransformer.__doc__  # which tells of the options
     return build

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from torch import Tensor, nn
 
 from segkit.encoders.staged import grid_sizes
-from segkit.encoders.timm_models import create, load_published, refuse_indices
+from segkit.encoders.timm_models import block_count, create, load_published, refuse_indices
+from segkit.errors import unknown_name
 from segkit.features import FeatureSpec, Pyramid, Wants, check_images
 
 EVERY_STRIDE = Wants()
+Taps = Literal["last", "spread"]
 PATCH = 16  # pixels; the embedding of other patches is resampled to it
 PYRAMID = (4, 8, 16, 32)  # strides that are made of this one
 
 
 class VisionTransformer(nn.Module):
-    """A plain vision transformer of timm's, with a simple feature pyramid on its last map.
+    """A plain vision transformer of timm's, with a simple feature pyramid.
 
     Transposed convolutions and a pool make strides 4, 8, 16 and 32 of the one stride, so that every
     decoder runs on it. Patches are of 16 pixels: where the network was trained with others, as
@@ -28,8 +32,11 @@ class VisionTransformer(nn.Module):
         wants: what a decoder asks for.
         in_channels: channels of the images.
         pyramid_width: channels of all maps.
+        taps: `last` makes all maps of the last block's, as ViTDet does; `spread` makes each of
+            another block's, at equal distances, the earliest for the finest map, as DPT does.
 
-    Source: Dosovitskiy et al. 2021 (ViT); Li et al. 2022, arXiv:2203.16527 (the pyramid).
+    Source: Dosovitskiy et al. 2021 (ViT); Li et al. 2022, arXiv:2203.16527 (ViTDet); Ranftl et al.
+        2021, arXiv:2103.13413 (DPT).
     """
 
     sees_all = True
@@ -41,14 +48,25 @@ class VisionTransformer(nn.Module):
         in_channels: int = 3,
         *,
         pyramid_width: int = 256,
+        taps: Taps = "last",
     ) -> None:
         super().__init__()
+        if taps not in get_args(Taps):
+            raise unknown_name("taps", taps, get_args(Taps))
         refuse_indices(name, wants)
         self.name, self.in_channels = name, in_channels
         chosen = wants.choose(PYRAMID)
         self.stride = max(PATCH, chosen[-1])
         self.specs = tuple(FeatureSpec(f"stride{s}", pyramid_width, s) for s in chosen)
-        self._options = {"out_indices": 1, "patch_size": PATCH, "dynamic_img_pad": True}
+        blocks = block_count(name)
+        last = [blocks * (k + 1) // len(PYRAMID) - 1 for k in range(len(PYRAMID))]
+        tapped = [blocks - 1 if taps == "last" else last[PYRAMID.index(s)] for s in chosen]
+        self._maps = [sorted(set(tapped)).index(block) for block in tapped]
+        self._options = {
+            "out_indices": sorted(set(tapped)),
+            "patch_size": PATCH,
+            "dynamic_img_pad": True,
+        }
         self.network = create(name, in_channels, **self._options)
         width = self.network.feature_info.channels()[-1]
         self.pyramid = nn.ModuleList(_rescale(width, stride, pyramid_width) for stride in chosen)
@@ -57,11 +75,11 @@ class VisionTransformer(nn.Module):
         """Run the network, and make the maps."""
         check_images(x, self.in_channels, self.stride)
         size = x.shape[-2], x.shape[-1]
-        [last] = self.network(x)  # N C H/16 W/16
+        found = self.network(x)  # N C H/16 W/16 each
         maps = {}
-        for spec, rescale in zip(self.specs, self.pyramid, strict=True):
+        for spec, number, rescale in zip(self.specs, self._maps, self.pyramid, strict=True):
             height, width = (-(-side // spec.stride) for side in size)
-            maps[spec.stride] = rescale(last)[..., :height, :width]
+            maps[spec.stride] = rescale(found[number])[..., :height, :width]
         return Pyramid([*maps.values()], grid_sizes(x, maps, self.specs[-1].stride))
 
     def load_weights(self, source: str) -> None:
