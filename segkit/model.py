@@ -29,7 +29,8 @@ class SegmentationModel(nn.Module):
     of the stride this changes nothing. `torch.export` with free sizes needs a `Dim` whose `min` is
     above the stride.
 
-    Shape: `(N, in_channels, H, W)` to `(N, num_classes, H, W)`.
+    Shape: `(N, in_channels, H, W)` to `(N, num_classes, H, W)`. A decoder with deep supervision
+        returns a mapping of such logits in training, see `all_logits`.
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
@@ -38,7 +39,7 @@ class SegmentationModel(nn.Module):
         self.decoder = decoder
         self.stride: int = cast(int, encoder.stride)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
         """Return the logits of normalised images."""
         bottom, right = padding_to(self.stride, x)
         # Without an `if`, whose answer for the example a trace would keep for every size, and
@@ -46,12 +47,23 @@ class SegmentationModel(nn.Module):
         maps, *grids = self.encoder(F.pad(x, (0, right, 0, bottom)))
         maps = Disposable(maps)
         logits = self.decoder(maps, *grids)
-        return F.pad(logits, (0, -right, 0, -bottom))
+        crop = (0, -right, 0, -bottom)
+        if isinstance(logits, dict):
+            return {name: F.pad(each, crop) for name, each in logits.items()}
+        return F.pad(logits, crop)
 
 
 def logits_of(output: Tensor | Mapping[str, Tensor]) -> Tensor:
     """Return a model's logits; torchvision's segmentation models hold them under `out`."""
     return output["out"] if isinstance(output, Mapping) else output
+
+
+def all_logits(output: Tensor | Mapping[str, Tensor]) -> list[Tensor]:
+    """Return a model's logits, then those of deep supervision, whose names begin with `aux`."""
+    if not isinstance(output, Mapping):
+        return [output]
+    others = [logits for name, logits in output.items() if name.startswith("aux")]
+    return [output["out"], *(logits for logits in others if logits is not None)]
 
 
 @contextmanager

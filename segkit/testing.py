@@ -16,7 +16,7 @@ from torch.testing import assert_close
 from segkit.errors import UserError
 from segkit.features import Pyramid, Wants, check_strides, strides_above
 from segkit.labels import IGNORE_INDEX
-from segkit.model import SegmentationModel
+from segkit.model import SegmentationModel, all_logits
 from segkit.receptive_field import halo_of, sees_all
 
 
@@ -45,9 +45,9 @@ def check_decoder(
             model.train(mode == "train")
             for sizes in (recorded, None) if size[0] % top == 0 else (recorded,):
                 with _point(f"logits are finite and as large as the image, {size}, in {mode} mode"):
-                    logits = model.decoder(maps, sizes, indices)
-                    assert logits.shape == (2, num_classes, *size), f"not {tuple(logits.shape)}"
-                    assert logits.isfinite().all()
+                    for logits in all_logits(model.decoder(maps, sizes, indices)):
+                        assert logits.shape == (2, num_classes, *size), f"not {tuple(logits.shape)}"
+                        assert logits.isfinite().all()
     _check_network(build, torch.randn(2, 3, 2 * top, 4 * top), "decoder.")
     with _point("size=(H, W) crops the logits at the bottom and right"):
         logits = model.decoder(maps, recorded, indices)
@@ -191,7 +191,7 @@ def _check_network(build: Callable[[], nn.Module], image: Tensor, part: str) -> 
 
     def outputs(network: Callable[[Tensor], Any], x: Tensor = image) -> list[Tensor]:
         found = network(x)
-        return [found] if isinstance(found, Tensor) else list(found)
+        return list(found) if isinstance(found, list) else all_logits(found)
 
     runs = []
     for _ in range(2):

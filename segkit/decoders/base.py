@@ -59,8 +59,11 @@ class Decoder(nn.Module):
         sizes: Sizes | None = None,
         indices: Tensors | None = None,
         size: Size | None = None,
-    ) -> Tensor:
+    ) -> Tensor | dict[str, Tensor]:
         """Return logits `(N, num_classes, H, W)`.
+
+        With deep supervision, and in training alone, a decoder returns a mapping as torchvision's
+        models do: the logits under `out`, and others to be trained under names with `aux`.
 
         Without `sizes` every step doubles exactly. Backbones of strided convolutions (most of
         torchvision's and timm's) round odd sizes up, so that an image of 181x221 gives logits of
@@ -81,6 +84,11 @@ class Decoder(nn.Module):
         logits = self.decode(own, sizes, indices)
         if size is None:
             return logits
+        if isinstance(logits, dict):
+            return {name: self._cropped(each, size) for name, each in logits.items()}
+        return self._cropped(logits, size)
+
+    def _cropped(self, logits: Tensor, size: Size) -> Tensor:
         height, width = size
         if logits.shape[-2] < height or logits.shape[-1] < width:
             raise UserError(
@@ -90,7 +98,9 @@ class Decoder(nn.Module):
             )
         return logits[..., :height, :width]
 
-    def decode(self, maps: list[Tensor], sizes: Sizes | None, indices: Tensors | None) -> Tensor:
+    def decode(
+        self, maps: list[Tensor], sizes: Sizes | None, indices: Tensors | None
+    ) -> Tensor | dict[str, Tensor]:
         """Turn maps of the right number and channels into logits; see `forward`.
 
         The list is the decoder's own. A map that is taken out of it, as by `maps.pop()`, is freed

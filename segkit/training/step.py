@@ -16,7 +16,7 @@ from segkit.data.loader import Batch
 from segkit.errors import UserError
 from segkit.experiment import Experiment
 from segkit.losses import mean_loss
-from segkit.model import logits_of
+from segkit.model import all_logits, logits_of
 from segkit.training.state import TrainingState
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.SyncBatchNorm)
@@ -96,9 +96,12 @@ class Step:
         total = torch.zeros((), device=self.hardware.device)
         for number, (pixels, target) in enumerate(loads):
             with self._synchronising(number == len(loads) - 1), self.hardware.autocast():
-                logits = logits_of(self.network(pixels))
+                outputs = all_logits(self.network(pixels))
                 with torch.autocast(self.hardware.device.type, enabled=False):
-                    loss = mean_loss(self.loss.terms(logits, target), normalizer)
+                    losses = [
+                        mean_loss(self.loss.terms(logits, target), normalizer) for logits in outputs
+                    ]
+                    loss = supervised(losses)
                 # DDP takes the mean over the processes, but the parts of a loss add up
                 state.scaler.scale(loss * self.processes.count).backward()
             total += loss.detach()
@@ -165,6 +168,16 @@ class Step:
         with self.hardware.autocast():
             logits = [logits_of(self.state.model(self._load(batch)[0])) for batch in batches]
         return max(float(one.float().abs().max()) for one in logits)
+
+
+def supervised(losses: Sequence[Tensor]) -> Tensor:
+    """Weigh the losses of deep supervision, each by half of the one before it.
+
+    Source: Isensee et al. 2021 (nnU-Net).
+    """
+    weights = [0.5**number for number in range(len(losses))]
+    weighted = [w * loss for w, loss in zip(weights, losses, strict=True)]
+    return torch.stack(weighted).sum() / sum(weights)
 
 
 @contextmanager
