@@ -23,13 +23,39 @@ VARIANTS = {
     "unet-nails": ("unet", {"upsample": "bed_of_nails"}),
     "unet-transposed": ("unet", {"upsample": "transposed"}),
     "unet-group": ("unet", {"norm": "group"}),
+    "unet-gates": ("unet", {"attention": "gates"}),
+    "unet-scse": ("unet", {"attention": "scse"}),
+    "unetplusplus": ("unetplusplus", {}),
+    "linknet": ("linknet", {}),
+    "manet": ("manet", {}),
+    "fpn": ("fpn", {}),
+    "pan": ("pan", {}),
+    "segformer": ("segformer", {}),
+    "pspnet": ("pspnet", {}),
+    "deeplabv3": ("deeplabv3", {}),
+    "deeplabv3plus": ("deeplabv3plus", {}),
+    "upernet": ("upernet", {}),
+    "dpt": ("dpt", {}),
+}
+
+SMALL = {  # options of decoders that keep them small
+    "deeplabv3": {"width": 16},
+    "deeplabv3plus": {"width": 16},
+    "dpt": {"width": 16},
+    "fpn": {"pyramid_width": 16, "width": 16},
+    "interpolate": {"widths": [8, 8, 8, 8, 8]},
+    "pspnet": {"width": 16},
+    "segformer": {"width": 16},
+    "transposed": {"widths": [8, 8, 8, 8, 8]},
+    "upernet": {"width": 16},
 }
 
 
 def build(variant: str, encoder: str = "vgg11_bn") -> SegmentationModel:
     """Build a network in eval mode, all of whose weights are random."""
     torch.manual_seed(0)
-    decoder, options = VARIANTS[variant]
+    decoder, own = VARIANTS[variant]
+    options = {**SMALL.get(decoder, {}), **own}
     model = create_model(
         decoder, encoder, num_classes=3, encoder_options={"width": 1 / 32}, **options
     ).eval()

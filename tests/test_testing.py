@@ -30,6 +30,7 @@ DECODERS = {
     "unpool-max": ("unpool", {"depths": [1, 2, 1]}, POOLED),
     "unpool-nails": ("unpool", {"mode": "bed_of_nails"}, POOLED),
     "fcn-8": ("fcn", {"stride": 2}, POOLED),
+    "fcn-norm": ("fcn", {"stride": 2, "normalize_skips": True}, POOLED),
     "fcn-32": ("fcn", {"stride": 8}, {"in_channels": (8,), "strides": (8,)}),
     "fcn-classifier": (
         "fcn",
@@ -47,6 +48,12 @@ DECODERS = {
     "unetplusplus": ("unetplusplus", {}, {}),
     "unetplusplus-gap": ("unetplusplus", {"depth": 1}, GAP),
     "pan": ("pan", {}, WIDE),
+    "manet": ("manet", {"attention_width": 4}, {}),
+    "dpt": ("dpt", {"width": 8}, GAP),
+    "dpt-finest": ("dpt", {"width": 8, "finest": 1}, {}),
+    "unet-gates": ("unet", {"attention": "gates"}, {}),
+    "unet-scse": ("unet", {"attention": "scse"}, {}),
+    "unet-deep": ("unet", {"deep_supervision": True}, {}),
 }
 
 

@@ -10,10 +10,12 @@ keyword). A decoder of your own derives from `Decoder`, is registered with
 
 from segkit.decoders.base import Decoder
 from segkit.decoders.deeplabv3 import DeepLabV3Decoder, DeepLabV3PlusDecoder
+from segkit.decoders.dpt import DPTDecoder
 from segkit.decoders.fcn import FCNDecoder
 from segkit.decoders.fpn import FPNDecoder
 from segkit.decoders.interpolate import InterpolateDecoder
 from segkit.decoders.linknet import LinkNetDecoder
+from segkit.decoders.manet import MANetDecoder
 from segkit.decoders.pan import PANDecoder
 from segkit.decoders.pspnet import PSPNetDecoder
 from segkit.decoders.segformer import SegFormerDecoder
@@ -24,6 +26,7 @@ from segkit.decoders.unpool import UnpoolDecoder
 from segkit.decoders.upernet import UPerNetDecoder
 
 __all__ = [
+    "DPTDecoder",
     "Decoder",
     "DeepLabV3Decoder",
     "DeepLabV3PlusDecoder",
@@ -31,6 +34,7 @@ __all__ = [
     "FPNDecoder",
     "InterpolateDecoder",
     "LinkNetDecoder",
+    "MANetDecoder",
     "PANDecoder",
     "PSPNetDecoder",
     "SegFormerDecoder",

@@ -9,11 +9,15 @@ from typing import Annotated, Any, Literal
 from torch import Tensor, nn
 
 from segkit.blocks import NormName, make_norm
-from segkit.decoders.climber import Climber
-from segkit.errors import UserError
-from segkit.features import Wants
+from segkit.decoders.attention import GatedStep, SCSEStep
+from segkit.decoders.climber import Climber, step_widths
+from segkit.decoders.head import ScoreHead
+from segkit.errors import UserError, unknown_name
+from segkit.features import Sizes, Tensors, Wants
 from segkit.registry import register
 from segkit.upsample import make_upsampler
+
+ATTENTION = ("none", "gates", "scse")
 
 
 def _refuse_max_unpool(upsample: str) -> str:
@@ -42,8 +46,13 @@ class UNetDecoder(Climber):
         normalize_maps: normalise each map before it is concatenated. Maps of an encoder with norm
             layers need none; those of a pretrained one without, such as plain VGG, differ a
             hundredfold in scale, and the largest would drown out the rest.
+        attention: `gates` weighs each pixel of the encoder's maps by what climbs to it; `scse`
+            weighs the joined maps and the result of a step by channel and by pixel.
+        deep_supervision: also score each step but the last, in training alone. The logits then
+            come as a mapping: `out`, and `aux2`, `aux4`, ... by the stride they were made at.
 
-    Source: Ronneberger et al. 2015, with convolutions that keep the size.
+    Source: Ronneberger et al. 2015, with convolutions that keep the size; Oktay et al. 2018
+        (`gates`), Roy et al. 2018 (`scse`), Lee et al. 2015 (deep supervision).
 
     >>> import torch
     >>> decoder = UNetDecoder(in_channels=[8, 16, 32], strides=[1, 2, 4], num_classes=3)
@@ -66,9 +75,13 @@ class UNetDecoder(Climber):
         depth: int = 2,
         norm: NormName = "batch",
         normalize_maps: bool = False,
+        attention: Literal["none", "gates", "scse"] = "none",
+        deep_supervision: bool = False,
     ) -> None:
         super().__init__(in_channels, strides)
         _refuse_max_unpool(upsample)
+        if attention not in ATTENTION:
+            raise unknown_name("attention", attention, ATTENTION)
         if normalize_maps and norm == "none":
             raise UserError("normalize_maps=True needs norm='batch' or 'group', but norm is 'none'")
         self.map_norms = nn.ModuleList(
@@ -76,7 +89,13 @@ class UNetDecoder(Climber):
             for channels in in_channels
         )
         skips = dict(zip(strides[:-1], in_channels, strict=False))
+        self.attention = attention
         self.build(num_classes, partial(make_upsampler, upsample), widths, depth, norm, skips)
+        self.aux_heads = nn.ModuleDict()
+        if deep_supervision:
+            at = step_widths(widths, in_channels[-1], self.step_strides)
+            for stride in self.step_strides[-2::-1]:  # 2, 4, ...
+                self.aux_heads[f"aux{stride}"] = ScoreHead(at[stride], num_classes, stride)
 
     @staticmethod
     def wants(**options: Any) -> Wants:
@@ -87,3 +106,26 @@ class UNetDecoder(Climber):
         """Take the coarsest map out of the list, normalised."""
         norm = self.map_norms[len(maps) - 1]
         return norm(maps.pop())
+
+    def make_step(
+        self, up: nn.Module, channels: int, skip: int, width: int, depth: int, norm: NormName
+    ) -> nn.Module:
+        """Build a step, with attention where there is something to attend to."""
+        shape = channels, skip, width, depth, norm
+        if self.attention == "scse":
+            return SCSEStep(up, *shape)
+        if self.attention == "gates" and skip:
+            return GatedStep(up, *shape)
+        return super().make_step(up, *shape)
+
+    def decode(
+        self, maps: list[Tensor], sizes: Sizes | None, indices: Tensors | None
+    ) -> Tensor | dict[str, Tensor]:
+        """Return the logits; see `Decoder.forward`."""
+        if not (self.aux_heads and self.training):
+            return super().decode(maps, sizes, indices)
+        _, *coarser, last = self.climb(maps, sizes)
+        logits = {"out": self.head(last)}
+        for (name, head), x in zip(self.aux_heads.items(), reversed(coarser), strict=True):
+            logits[name] = head(x, sizes)
+        return logits

@@ -93,5 +93,5 @@ def test_the_decoders_run_with_everything_else_out_of_reach():
     required = modules_torch_requires()
     assert "typing_extensions" in required
     assert not required & {"numpy", "torchvision", "pydantic", "yaml", "cv2", "timm", "PIL"}
-    parts = "deeplabv3 deeplabv3plus fcn fpn interpolate linknet pan pspnet segformer transposed"
-    assert f"done {parts} unet unetplusplus unpool upernet" in python(BLOCKED, *required)
+    parts = "deeplabv3 deeplabv3plus dpt fcn fpn interpolate linknet manet pan pspnet segformer"
+    assert f"done {parts} transposed unet unetplusplus unpool upernet" in python(BLOCKED, *required)

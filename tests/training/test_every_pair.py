@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from networks import SMALL
 
 from segkit.checkpoint import find_checkpoint, load_checkpoint, restore_model
 from segkit.commands import main
@@ -13,16 +14,6 @@ ENCODERS = {
     "vgg16_bn": {"width": 1 / 16},
     "resnet18": {},
     "timm:test_vit": {"pyramid_width": 16},
-}
-SMALL = {  # options of decoders that keep them small
-    "deeplabv3": {"width": 16},
-    "deeplabv3plus": {"width": 16},
-    "fpn": {"pyramid_width": 16, "width": 16},
-    "interpolate": {"widths": [8, 8, 8, 8, 8]},
-    "pspnet": {"width": 16},
-    "segformer": {"width": 16},
-    "transposed": {"widths": [8, 8, 8, 8, 8]},
-    "upernet": {"width": 16},
 }
 PAIRS = [(encoder, decoder) for encoder in ENCODERS for decoder in names("decoder")]
 

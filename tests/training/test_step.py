@@ -77,6 +77,21 @@ def test_accumulated_batches_give_the_gradient_of_the_whole(tiny_config, loss):
         assert_close(expected, parts)
 
 
+def test_deep_supervision_is_the_mean_of_its_losses(tiny_config):
+    path = tiny_config({**PLAIN, "model.decoder.deep_supervision": True})
+    step = build(path)
+    pixels, target = step._load(samples())
+    outputs = step.state.model(pixels)
+    assert list(outputs) == ["out", "aux2", "aux4", "aux8"]
+    expected = sum(step.loss(x, target) / 2**k for k, x in enumerate(outputs.values())) * 8 / 15
+    names, parameters = zip(*step.state.model.named_parameters(), strict=True)
+    by_hand = dict(zip(names, torch.autograd.grad(expected, parameters), strict=True))
+    for sizes in ((8,), (4, 4), (1, 2, 5)):
+        total, found = gradients(build(path), cut(samples(), *sizes))
+        assert total.item() == pytest.approx(expected.item(), rel=1e-6)
+        assert_close(by_hand, found)
+
+
 def two_processes(rank, path, port, folder):
     import os
 
