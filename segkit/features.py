@@ -65,7 +65,7 @@ class Pyramid(NamedTuple):
 
     maps: list[Tensor]  # those asked for, each (N, C, H, W)
     sizes: list[Size]  # of the grids at strides 1, 2, 4, ... that a decoder climbs back to
-    # of the 2x2 max pools, as F.max_pool2d returns them; indices[k] leads back to sizes[k]
+    # of the 2x2 or 3x3 max pools, as F.max_pool2d returns them; indices[k] leads back to sizes[k]
     indices: list[Tensor] | None = None
 
 

@@ -371,3 +371,20 @@ def test_transposed_refuses_an_uneven_kernel_with_a_kernel_that_fits(kernel_size
     assert f"kernel {kernel_size} and stride {stride}" in message
     proposed = int(message.rsplit("kernel of ", 1)[1])
     TransposedConv(4, proposed, stride)
+
+
+@pytest.mark.parametrize("size", [(9, 12), (10, 7), (8, 8), (3, 5)])
+@pytest.mark.parametrize("pool", [{}, {"padding": 1}, {"ceil_mode": True}])
+def test_pools_of_3x3_are_undone_too(size, pool):
+    """Where several windows found one place, values are added; torch keeps one of them."""
+    image = torch.randn(2, 3, *size)
+    pooled, indices = F.max_pool2d(image, 3, 2, return_indices=True, **pool)
+    x = torch.randn_like(pooled)
+    expected = torch.zeros(2, 3, size[0] * size[1])
+    expected.scatter_add_(2, indices.flatten(2), x.flatten(2))
+    torch.testing.assert_close(MaxUnpool(3)(x, size, indices), expected.reshape(2, 3, *size))
+
+
+def test_pools_of_other_sizes_are_refused():
+    with pytest.raises(UserError, match="pools of 2x2 or 3x3"):
+        MaxUnpool(4)

@@ -27,6 +27,7 @@ class UnpoolDecoder(Decoder):
         in_channels, strides, num_classes: as for every `Decoder`; the maps are pooled ones, of
             strides 2, 4, 8, ... for max-unpooling.
         mode: `max` puts values back where the pool found them, `bed_of_nails` into the corner.
+        kernel_size: of the max pools, 2 or 3.
         depths: number of convolutions of each stage to mirror, finest first; None means two each
             here, and the encoder's own in a model built by `segkit.model`.
         norm: normalisation after each convolution.
@@ -47,6 +48,7 @@ class UnpoolDecoder(Decoder):
         num_classes: int,
         *,
         mode: Literal["max", "bed_of_nails"] = "max",
+        kernel_size: Literal[2, 3] = 2,
         depths: Sequence[int] | None = None,
         norm: NormName = "batch",
     ) -> None:
@@ -66,7 +68,7 @@ class UnpoolDecoder(Decoder):
         channels = in_channels[-1]
         for stride, depth in zip(self.step_strides, reversed(depths), strict=True):
             width = channels_at.get(stride, channels)  # the last convolution narrows to the next
-            up = MaxUnpool() if mode == "max" else BedOfNails()
+            up = MaxUnpool(kernel_size) if mode == "max" else BedOfNails()
             self.steps.append(UpStep(up, [channels] * depth + [width], norm))
             channels = width
         self.head = nn.Conv2d(channels, num_classes, 1)

@@ -618,3 +618,20 @@ def test_too_few_recorded_sizes_are_refused():
 def test_misspelled_options_are_refused_with_the_nearest(action, parts):
     message = refusal(action)
     assert all(part in message for part in parts)
+
+
+def test_segnet_undoes_pools_of_3x3():
+    decoder = UnpoolDecoder([8, 8], [2, 4], 3, kernel_size=3).eval()
+    x, maps, indices, sizes = torch.randn(1, 8, 21, 14), [], [], []
+    for _ in range(2):
+        sizes.append(tuple(x.shape[-2:]))
+        x, argmax = F.max_pool2d(x, 3, 2, padding=1, return_indices=True)
+        maps.append(x)
+        indices.append(argmax)
+    for step, size, argmax in zip(decoder.steps, sizes[::-1], indices[::-1], strict=True):
+        n, c, h, w = x.shape
+        spread = torch.zeros(n, c, size[0] * size[1]).scatter_add_(
+            2, argmax.flatten(2), x.flatten(2)
+        )
+        x = step.convs(spread.reshape(n, c, *size))
+    torch.testing.assert_close(decoder(maps, sizes, indices), decoder.head(x))
