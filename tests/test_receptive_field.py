@@ -19,6 +19,9 @@ from segkit.registry import find
 from segkit.upsample import Interpolate, MaxUnpool, TransposedConv
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*_vgg16.yaml"))
+# by averages over the image, by attention, or by group norm
+FAR = ("deeplabv3", "deeplabv3plus", "fpn", "manet", "pan", "pspnet", "upernet")
+NEAR = [config for config in CONFIGS if not config.stem.startswith(FAR)]
 VARIANTS = {
     "bicubic": ("interpolate", {"mode": "bicubic", "depth": 1}),
     "kernel 2": ("transposed", {"kernel_size": 2}),
@@ -43,8 +46,9 @@ def network(decoder: str, encoder: str = "vgg11", pool: str = "max", **options) 
 
 def shipped(config: Path, *overrides: str) -> nn.Module:
     tiny = ["model.in_channels=1", "model.encoder.width=0.01"]
-    widths = load_config(config).model.decoder.model_dump().get("widths")
-    if widths:
+    decoder = load_config(config).model.decoder.model_dump()
+    tiny += [f"model.decoder.{key}=8" for key in ("width", "pyramid_width") if key in decoder]
+    if widths := decoder.get("widths"):
         tiny.append(f"model.decoder.widths={[2] * len(widths)}")
     model = load_config(config, [*tiny, *overrides])
     return build_model(model.model, 2, load_weights=False)
@@ -108,7 +112,7 @@ def check_exact(model: nn.Module, length: int, period: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [c for c in CONFIGS if not c.stem.startswith("unpool")], ids=lambda c: c.stem
+    "config", [c for c in NEAR if not c.stem.startswith("unpool")], ids=lambda c: c.stem
 )
 def test_each_phase_of_the_shipped_networks_sees_what_its_gradient_reaches(config):
     check_exact(shipped(config), 512, 32)
@@ -268,7 +272,14 @@ def test_gradients_through_segnet_stay_inside():
     assert reach_of(model, 1).field >= 404  # of its coarsest convolution alone: 212 + 6 * 32
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.stem)
+def test_networks_that_see_the_whole_image_have_no_halo():
+    far = [config for config in CONFIGS if config not in NEAR]
+    assert len(far) == len(FAR)
+    for config in far:
+        assert halo_of(shipped(config), 1) is None, config
+
+
+@pytest.mark.parametrize("config", NEAR, ids=lambda c: c.stem)
 def test_a_tile_with_its_halo_is_the_whole(config):
     model = shipped(config).double().eval()
     torch.manual_seed(0)
