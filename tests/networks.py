@@ -42,7 +42,7 @@ SMALL = {  # options of decoders that keep them small
     "deeplabv3": {"width": 16},
     "deeplabv3plus": {"width": 16},
     "dpt": {"width": 16},
-    "fpn": {"pyramid_width": 16, "width": 16},
+    "fpn": {"pyramid_width": 64, "width": 64},  # group norm needs two channels a group
     "interpolate": {"widths": [8, 8, 8, 8, 8]},
     "pspnet": {"width": 16},
     "segformer": {"width": 16},

@@ -97,11 +97,11 @@ class PositionAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the map after attention."""
-        query, key, value = (
-            conv(x).flatten(2).mT for conv in (self.query, self.key, self.value)
-        )  # N H*W C
+        query, key, value = (  # N 1 H*W C, of one head
+            conv(x).flatten(2).mT.unsqueeze(1) for conv in (self.query, self.key, self.value)
+        )
         seen = F.scaled_dot_product_attention(query, key, value, scale=1.0)
-        attended: Tensor = self.out(x + seen.mT.reshape(x.shape))
+        attended: Tensor = self.out(x + seen.squeeze(1).mT.reshape(x.shape))
         return attended
 
 
