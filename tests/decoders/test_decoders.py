@@ -629,7 +629,7 @@ def test_segnet_undoes_pools_of_3x3():
         maps.append(x)
         indices.append(argmax)
     for step, size, argmax in zip(decoder.steps, sizes[::-1], indices[::-1], strict=True):
-        n, c, h, w = x.shape
+        n, c = x.shape[:2]
         spread = torch.zeros(n, c, size[0] * size[1]).scatter_add_(
             2, argmax.flatten(2), x.flatten(2)
         )
