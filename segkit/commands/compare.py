@@ -77,5 +77,6 @@ def run(arguments: argparse.Namespace) -> int:
     for note in report.notes:
         console.print(note, markup=False)
     write_report(arguments.out, report, results)
-    console.print(f"written: {arguments.out}{os.sep}comparison.md, .csv, .html, .png", markup=False)
+    names = "comparison.md, .csv, .html, .png and differences.csv"
+    console.print(f"written: {arguments.out}{os.sep}{names}", markup=False)
     return 0

@@ -8,8 +8,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segkit.comparison.contestants import Contestant, other_differences
-from segkit.comparison.export import class_table, difference_table, main_table, run_csv
-from segkit.comparison.results import MIN_RUNS, Compared, differences
+from segkit.comparison.differences import MIN_RUNS, Difference, differences
+from segkit.comparison.export import (
+    class_table,
+    difference_csv,
+    difference_table,
+    main_table,
+    run_csv,
+)
+from segkit.comparison.results import Compared
 from segkit.drawing.costs import draw_costs
 from segkit.drawing.pages import render
 from segkit.evaluation.intervals import MIN_BLOCKS
@@ -21,11 +28,15 @@ COMPARED = ("foreground_iou", "miou", "boundary_f1")  # headlines whose differen
 
 
 class Report(NamedTuple):
-    """A comparison in words: sentences on how it was made, and tables by their headings."""
+    """A comparison in words: sentences on how it was made, and tables by their headings.
+
+    The differences are those to the best, by headline.
+    """
 
     title: str
     notes: list[str]
     tables: dict[str, Rows]
+    differences: dict[str, list[Difference]]
 
 
 def make_report(
@@ -44,7 +55,10 @@ def make_report(
         f"{first.card.name} {split}, {run.images} images; {runs} of each model (± is the standard "
         f"deviation over them); steps of batch {first.config.data.batch_size} on {hardware}, taken "
         "in turns.",
-        "Differences come with 95 % intervals by paired bootstrap over images and runs. Fewer than "
+        "Each difference has its own 95 % interval by paired bootstrap over images and runs, not "
+        "adjusted for how many there are. The verdicts are adjusted, within each score, by Holm's "
+        "procedure over all pairs of models: with a probability of 95 %, every 'worse' in a column "
+        "is right. So an interval may exclude 0 where models are not distinguishable. Fewer than "
         f"{MIN_BLOCKS} independent images or blocks of consecutive images (here: {run.drawn}), or "
         f"than {MIN_RUNS} runs of a model, are too few to tell.",
     ]
@@ -60,7 +74,7 @@ def make_report(
         "IoU of each class": class_table(results),
     }
     warnings = [f"WARNING: {line}" for line in other_differences(contestants)]
-    return Report(f"Comparison on {first.card.name} {split}", [*notes, *warnings], tables)
+    return Report(f"Comparison on {first.card.name} {split}", [*notes, *warnings], tables, found)
 
 
 def compared(results: Sequence[Compared]) -> dict[str, str]:
@@ -70,7 +84,7 @@ def compared(results: Sequence[Compared]) -> dict[str, str]:
 
 
 def write_report(folder: Path, report: Report, results: Sequence[Compared]) -> None:
-    """Write `comparison.md`, `.csv`, `.html` and `.png`."""
+    """Write `comparison.md`, `.csv`, `.html` and `.png`, and `differences.csv`."""
     height, width = results[0].summary.size
     costs = {
         f"GMAC at {height}x{width}": [result.summary.macs / 1e9 for result in results],
@@ -88,6 +102,7 @@ def write_report(folder: Path, report: Report, results: Sequence[Compared]) -> N
     text = [f"# {report.title}\n", *(f"{note}\n" for note in report.notes), *sections]
     write_file(folder / "comparison.md", "\n".join(text) + f"\n![{caption}](comparison.png)\n")
     write_file(folder / "comparison.csv", run_csv(results))
+    write_file(folder / "differences.csv", difference_csv(report.differences, results))
     extra = {"figure": base64.b64encode(picture).decode(), "caption": caption}
     page = render("segkit.comparison", "comparison.html.j2", **report._asdict(), **extra)
     write_file(folder / "comparison.html", page)
