@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from segkit.comparison.contestants import Contestant, other_differences
+from segkit.comparison.contestants import DECODER, Contestant, other_differences
 from segkit.comparison.differences import MIN_RUNS, Difference, differences
 from segkit.comparison.export import (
     class_table,
@@ -17,6 +17,7 @@ from segkit.comparison.export import (
     run_csv,
 )
 from segkit.comparison.results import Compared
+from segkit.comparison.vary import Vary
 from segkit.drawing.costs import draw_costs
 from segkit.drawing.pages import render
 from segkit.evaluation.intervals import MIN_BLOCKS
@@ -44,8 +45,19 @@ def make_report(
     results: Sequence[Compared],
     split: str | None,
     hardware: Hardware,
+    overrides: Sequence[str] = (),
+    vary: Vary | None = None,
 ) -> Report:
-    """Lay out what was compared and what came out; see `compare_models`."""
+    """Lay out what was compared and what came out; see `gather` and `compare_models`.
+
+    Args:
+        contestants: what was compared.
+        results: what came out.
+        split: that was evaluated on; None: the validation split.
+        hardware: that training steps were measured on.
+        overrides: of all experiments.
+        vary: the key whose values were compared.
+    """
     first = contestants[0]
     split = split or first.config.data.val_split
     counts = sorted({len(result.runs) for result in results})
@@ -67,13 +79,18 @@ def make_report(
             "A single run is compared with a single run over images alone, which says nothing of "
             "other seeds."
         )
+    if vary:
+        notes.insert(0, f"Varied: {vary.key}; all else is as in {vary.file.name}.")
+    if overrides:
+        notes.insert(1 if vary else 0, f"Set in all models: {', '.join(overrides)}.")
     found = {name: differences(results, name) for name in compared(results)}
     tables = {
         "What it costs and brings": main_table(results),
         "Differences to the best": difference_table(found, results),
         "IoU of each class": class_table(results),
     }
-    warnings = [f"WARNING: {line}" for line in other_differences(contestants)]
+    varied = vary.key if vary else DECODER
+    warnings = [f"WARNING: {line}" for line in other_differences(contestants, varied)]
     return Report(f"Comparison on {first.card.name} {split}", [*notes, *warnings], tables, found)
 
 

@@ -120,6 +120,26 @@ def test_p_of_three_runs_is_no_smaller_than_it_should_be():
     assert np.mean(np.array(ps) <= 0.01) <= 0.02  # by tails of the normal distribution, 0.03
 
 
+def constant(name, *values):
+    """A model whose runs have these values, on whatever images."""
+    runs = [
+        SimpleNamespace(
+            headlines={"miou": Headline(value, (value, value), np.full(500, value))}, blocks=60
+        )
+        for value in values
+    ]
+    return Compared(name, None, 0.0, 0, runs)
+
+
+def test_p_allows_for_how_few_runs_and_images_there_are():
+    values = (0.70, 0.71, 0.74), (0.66, 0.67, 0.67)
+    [difference] = differences([constant("a", *values[0]), constant("b", *values[1])], "miou")
+    degrees = stats.ttest_ind(*values, equal_var=False).df
+    assert difference.p == pytest.approx(p_of_interval(difference.interval, degrees))
+    [difference] = differences(drawn(np.random.default_rng(0), [0, -0.02], 1, 0, 12), "miou")
+    assert difference.p == pytest.approx(p_of_interval(difference.interval, 11))
+
+
 def test_a_clear_difference_is_told_among_many():
     rng = np.random.default_rng(0)
     found = differences(drawn(rng, [0.0] * 19 + [-0.3], 3, 0.01), "miou")
