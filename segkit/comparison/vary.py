@@ -15,7 +15,7 @@ from segkit.errors import UserError
 from segkit.hub import Source
 from segkit.shipped import find
 
-# what Windows forbids in the name of a file, and the sign that stands for it
+# what Windows forbids in the name of a file, and % itself, which is written in front of the code
 FORBIDDEN = re.compile(r'[<>:"/\\|?*%\x00-\x1f]')
 LONGEST = 100  # characters in the name of a folder
 INSTEAD = {  # keys that say how runs are made and kept, and the options that set them
