@@ -13,7 +13,7 @@ Rows = list[list[str]]  # the first one is the header
 
 def wide_console() -> Console:
     """Return a console for tables, which would be hard to read if a narrow terminal cut them."""
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
+    console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
     console.width = max(console.width, 130)
     return console
 

@@ -17,6 +17,7 @@ from segkit.checkpoint import (
     restore_config,
     restore_settings,
 )
+from segkit.comparison.vary import INSTEAD, Vary, folder_name, is_experiment, load_varied
 from segkit.config import Config, load_config, move_data
 from segkit.data.card import Card, load_card
 from segkit.data.reader import SampleReader
@@ -28,8 +29,10 @@ from segkit.hub import Source, is_address, parse_address
 from segkit.inference.backends.files import is_exported, load_content
 from segkit.shipped import find
 from segkit.training.listeners.run_folder import RunFolder, holds_run
-from segkit.training.progress import Progress, changes
+from segkit.training.progress import Progress, changes, flatten
 from segkit.training.trainer import Trainer
+
+DECODER = "model.decoder"  # what models are expected to differ in, unless another key is varied
 
 
 class Stopped(Exception):
@@ -51,38 +54,43 @@ class Contestant:
 
 
 def gather(
-    items: Sequence[Source],
+    items: Sequence[Source | Vary],
     seeds: int,
     out: Path,
     device: DeviceName = "auto",
     on_step: Callable[[str], None] = lambda what: None,
     data_root: str | None = None,
+    overrides: Sequence[str] = (),
 ) -> list[Contestant]:
     """Find the contestants, and train those that are not yet trained.
 
     Args:
-        items: YAML files of experiments, or the names of shipped ones; runs, see
-            `Predictor.load`, of which those that differ by their seed alone are one contestant.
+        items: YAML files of experiments, or the names of shipped ones; an experiment with a key
+            whose values are contestants; runs, see `Predictor.load`, of which those that differ by
+            their seed alone are one contestant.
         seeds: runs of each experiment, from its own seed upwards.
         out: where the runs of experiments are, `out/NAME-seedN`.
         device: to train on.
         on_step: called with a line on what is done next.
         data_root: folder of the data; None: where each contestant says.
+        overrides: `a.b=c` each, of all experiments.
 
     Raises:
+        UserError: a contestant that cannot be, see `load_config`.
         Stopped: a signal came; a second call goes on.
     """
     found: list[Contestant] = []
     experiments: list[Contestant] = []
+    for override in overrides:
+        if override.partition("=")[0].strip() == "run_dir":
+            raise UserError(f"--set {override}: {INSTEAD['run_dir']}; leave it out")
     for item in items:
-        file = find("configs", item)
-        if file.suffix in (".yaml", ".yml"):
-            config = load_config(file, data_root=data_root)
-            card = load_card(config.data.card, config.data.root)
-            train = SampleReader(card, config.data.train_split, config.model.in_channels)
-            settings = resolved_settings(config, compute_statistics(config, train))
-            experiments.append(Contestant(file.stem, config, card, settings))
-            found.append(experiments[-1])
+        if isinstance(item, Vary) or is_experiment(find("configs", item)):
+            new = _read_experiment(item, overrides, data_root)
+            experiments += new
+            found += new
+        elif overrides:
+            raise UserError(f"--set changes experiments, but {item} is trained; leave one out")
         else:
             _add_run(item, found, data_root)
     names = [contestant.name for contestant in found]
@@ -92,13 +100,31 @@ def gather(
     for number in range(seeds):  # seed by seed, so that a half-done comparison is a fair one
         for contestant in experiments:
             seed = contestant.config.seed + number
-            run_dir = str(out / f"{contestant.name}-seed{seed}")
+            run_dir = str(out / f"{folder_name(contestant.name)}-seed{seed}")
             config = contestant.config.model_copy(update={"seed": seed, "run_dir": run_dir})
             settings = {**contestant.settings, "seed": seed, "run_dir": run_dir}
             if not _is_trained(config, settings):
                 on_step(f"training {run_dir}")
                 _train(config, device)
             contestant.checkpoints.append(find_checkpoint(Path(run_dir)))
+    return found
+
+
+def _read_experiment(
+    item: Source | Vary, overrides: Sequence[str], data_root: str | None
+) -> list[Contestant]:
+    """Read the contestants of an experiment: itself, or one for each value that is varied."""
+    if isinstance(item, Vary):
+        configs = load_varied(item, overrides, data_root)
+    else:
+        file = find("configs", item)
+        configs = {file.stem: load_config(file, overrides, data_root)}
+    found = []
+    for name, config in configs.items():
+        card = load_card(config.data.card, config.data.root)
+        train = SampleReader(card, config.data.train_split, config.model.in_channels)
+        settings = resolved_settings(config, compute_statistics(config, train))
+        found.append(Contestant(name, config, card, settings))
     return found
 
 
@@ -155,13 +181,30 @@ def _is_trained(config: Config, settings: dict[str, Any]) -> bool:
     return Progress(**content["training"]["position"]).is_finished(config.train)
 
 
-def other_differences(contestants: Sequence[Contestant]) -> list[str]:
-    """List the settings besides model.decoder in which contestants differ from the first."""
+def other_differences(contestants: Sequence[Contestant], varied: str = DECODER) -> list[str]:
+    """List the settings besides the varied key in which contestants differ from the first."""
     first, *others = contestants
     found = []
     for other in others:
         alike = {**other.settings, "seed": first.settings["seed"]}
-        changed = [c for c in changes(first.settings, alike) if not c.startswith("model.decoder.")]
+        expected = _varied_keys(first.settings, other.settings, varied)
+        changed = [
+            change
+            for change in changes(first.settings, alike)
+            if change.partition(": ")[0] not in expected
+        ]
         if changed:
             found.append(f"{other.name} differs from {first.name} in {'; '.join(changed)}")
     return found
+
+
+def _varied_keys(first: dict[str, Any], other: dict[str, Any], varied: str) -> set[str]:
+    """Return the keys that the varied one brings along.
+
+    They are those in its section, and with the name of a part the options that one part has and the
+    other has not.
+    """
+    one, two = flatten(first).keys(), flatten(other).keys()
+    section = f"{varied.removesuffix('.name')}."
+    inside = {key for key in one | two if f"{key}.".startswith(f"{varied}.")}
+    return inside | {key for key in one ^ two if key.startswith(section)}

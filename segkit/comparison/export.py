@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from segkit.comparison.results import Compared, Difference, best
+from segkit.comparison.differences import Difference, best
+from segkit.comparison.results import Compared
 from segkit.evaluation.export import as_csv
 from segkit.evaluation.scores import Shares, percent
 from segkit.tables import Rows
@@ -87,6 +88,18 @@ def difference_line(difference: Difference) -> str:
         low, high = difference.interval
         shown += f" [{100 * low:+.1f}, {100 * high:+.1f}]"
     return f"{shown}: {difference.verdict}"
+
+
+def difference_csv(found: dict[str, list[Difference]], results: Sequence[Compared]) -> str:
+    """Write a row for each difference to the best, as shares of one; what is not known is empty."""
+    rows: list[list[Any]] = []
+    for headline, each in found.items():
+        to = best(results, headline).name
+        for d in each:
+            low, high = d.interval or (None, None)
+            rows.append([headline, d.name, to, d.value, low, high, d.p, d.adjusted_p, d.verdict])
+    header = ["score", "model", "best", "difference", "low", "high", "p", "adjusted_p", "verdict"]
+    return as_csv(header, rows)
 
 
 def run_csv(results: Sequence[Compared]) -> str:

@@ -28,7 +28,10 @@ KINDS = {
 
 
 def load_config(
-    path: str | Path, overrides: Sequence[str] = (), data_root: str | None = None
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    data_root: str | None = None,
+    varied: str | None = None,
 ) -> Config:
     """Read and check an experiment.
 
@@ -36,6 +39,7 @@ def load_config(
         path: of a YAML file, or the name of a shipped one.
         overrides: `a.b=c` each, replacing or adding one value; `c` is read as YAML.
         data_root: see `move_data`.
+        varied: one more override, which errors call `--vary`.
 
     Raises:
         UserError: no such file, broken YAML, an unknown key or an unfit value, all told at once.
@@ -44,6 +48,8 @@ def load_config(
     data, lines = read_yaml(path, names_of("configs"))
     for override in overrides:
         apply_override(override, data, lines)
+    if varied is not None:
+        apply_override(varied, data, lines, "--vary")
     data.setdefault("run_dir", f"runs/{path.stem}")
     config = locate_card(validate(Config, data, lines, str(path)), path)
     return move_data(normalize_as_published(config), data_root)
@@ -103,26 +109,30 @@ def _record_lines(node: yaml.Node | None, at: tuple[str, ...], file: str, lines:
             _record_lines(value, here, file, lines)
 
 
-def apply_override(override: str, data: dict[str, Any], lines: Lines) -> None:
-    """Put the value of `a.b=c` into nested `data`, and where it is from into `lines`."""
+def apply_override(
+    override: str, data: dict[str, Any], lines: Lines, option: str = "--set"
+) -> None:
+    """Put the value of `a.b=c` into nested `data`, and the option it is from into `lines`."""
     key, equals, text = override.partition("=")
     path = tuple(key.strip().split("."))
     if not equals or not all(path):
-        raise UserError(f"--set {override}: write it as key.path=value, e.g. train.epochs=3")
+        raise UserError(f"{option} {override}: write it as key.path=value, e.g. train.epochs=3")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"--set {override}: the value cannot be read as YAML") from error
+        raise UserError(f"{option} {override}: the value cannot be read as YAML") from error
     if not isinstance(value, (str, list, dict, type(None))):  # a number, a switch or a date
         value = text.strip()  # the field's own type decides, so that run_dir=2024 stays a name
     for depth, part in enumerate(path[:-1]):
         if not isinstance(data.get(part, {}), dict):
-            raise UserError(f"--set {override}: {_dotted(path[: depth + 1])} is not a section")
+            raise UserError(f"{option} {override}: {_dotted(path[: depth + 1])} is not a section")
+        if part not in data:
+            lines[path[: depth + 1]] = f"{option} {override}"
         data = data.setdefault(part, {})
     data[path[-1]] = value
     for known in [k for k in lines if k[: len(path)] == path]:
         del lines[known]
-    lines[path] = f"--set {override}"
+    lines[path] = f"{option} {override}"
 
 
 def validate(schema: type[SectionT], data: dict[str, Any], lines: Lines, source: str) -> SectionT:

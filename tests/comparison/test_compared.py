@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from segkit.comparison.differences import differences
 from segkit.comparison.export import (
     difference_line,
     difference_table,
@@ -13,7 +14,7 @@ from segkit.comparison.export import (
     ranked,
 )
 from segkit.comparison.report import compared
-from segkit.comparison.results import Compared, differences
+from segkit.comparison.results import Compared
 from segkit.evaluation.results import HEADLINES, Headline
 from segkit.receptive_field import Reach
 from segkit.tables import as_markdown
@@ -34,6 +35,7 @@ def result(name, *runs, reach=REACH, samples=SAMPLES):
                 scores=SimpleNamespace(iou=(value, np.nan)),
                 class_names=("sky", "road"),
                 label=HEADLINES.get,
+                blocks=100,
             )
         )
     summary = SimpleNamespace(parameters=1_500_000, macs=2.5e9, reach=reach, size=(96, 128))

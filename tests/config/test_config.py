@@ -500,7 +500,7 @@ def test_a_bad_override_is_told_as_such(override, expected, experiment):
 
 def test_an_unknown_section_in_an_override_is_told_with_the_nearest(experiment):
     message = refusal(experiment, "trian.epochs=3")
-    assert "trian is an unknown key; did you mean 'train'?" in message
+    assert message == "--set trian.epochs=3: trian is an unknown key; did you mean 'train'?"
 
 
 def test_an_override_that_changes_the_decoder_points_at_what_no_longer_fits(experiment):

@@ -128,6 +128,41 @@ def test_whatever_else_differs_is_told(compare, tiny_config, tmp_path, capsys):
     assert "WARNING: b differs from a in train.epochs: 2 -> 1" in out
 
 
+def test_values_of_a_key_are_compared(compare, tiny_config, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = [tiny_config(name="mine"), "--vary", "model.decoder.widths=[8,8,8,8],[4, 4, 4, 4]"]
+    words += ["--set", "train.epochs=1", "--seeds", 1, "--out", out]
+    assert compare(*words) == 0
+    shown = " ".join(capsys.readouterr().out.replace("\u00a0", " ").split())
+    assert "Varied: model.decoder.widths; all else is as in mine.yaml." in shown
+    assert "Set in all models: train.epochs=1." in shown
+    assert "WARNING" not in shown
+    names = ["widths=[8,8,8,8]", "widths=[4, 4, 4, 4]"]
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {
+        f"{name}-seed0" for name in names
+    }
+    assert [row["model"] for row in rows_of(out / "comparison.csv")] == names
+    assert all(name in shown for name in names)  # brackets are not markup
+    assert {row["score"] for row in rows_of(out / "differences.csv")} == {"miou", "boundary_f1"}
+
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.pt")}
+    assert len(times) >= 2
+    assert compare(*words) == 0
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.pt")} == times
+    assert compare(*words, "--set", "train.epochs=2") == 2
+    assert "trained with other settings (train.epochs: 1 -> 2)" in capsys.readouterr().err
+
+
+def test_mistakes_in_what_is_varied_end_in_a_sentence(compare, tiny_config, tmp_path, capsys):
+    config, out = tiny_config(), ("--out", tmp_path / "out")
+    assert compare(config, "--vary", "train.loss.nam=a,b", *out) == 2
+    assert "did you mean 'name'?" in capsys.readouterr().err
+    assert compare(config, config, "--vary", "train.epochs=1,2", *out) == 2
+    assert "name the one experiment" in capsys.readouterr().err
+    assert compare(config, "--vary", "train.epochs=1,2", "--vary", "seed=1,2", *out) == 2
+    assert "--vary is given twice" in capsys.readouterr().err
+
+
 def test_other_settings_in_the_way_are_refused(compare, tiny_config, tmp_path, capsys):
     out = tmp_path / "out"
     assert compare(tiny_config(name="a"), "--seeds", 1, "--out", out) == 0
