@@ -138,6 +138,12 @@ def names(kind: str) -> list[str]:
     return list(_parts[kind])
 
 
+def families(kind: str) -> list[str]:
+    """Return the prefixes of a kind's names `prefix:NAME`."""
+    names(kind)  # imports what registers them
+    return [prefix for of, prefix in _families if of == kind]
+
+
 def import_parts(modules: Sequence[str]) -> None:
     """Import the user's modules, which register their parts.
 

@@ -3,6 +3,8 @@
 segkit summary unet_vgg16
 segkit summary exported/model.onnx
 segkit summary unet_vgg16 --size 512 1024 --set model.decoder.depth=1
+segkit summary --list
+segkit summary --list --encoder resnet50 --size 512 512
 """
 
 from __future__ import annotations
@@ -17,15 +19,30 @@ from segkit.commands.options import add_overrides
 from segkit.config import load_config
 from segkit.errors import UserError
 from segkit.files import check_output, write_file
+from segkit.registry import families, names
 
 if TYPE_CHECKING:
     from segkit.features import Size
+
+DEFAULT_ENCODER = "vgg16_bn"  # of `--list`
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument(
-        "config", help="an experiment, e.g. unet_vgg16 or my.yaml; or an exported .onnx or .xml"
+        "config",
+        nargs="?",
+        help="an experiment, e.g. unet_vgg16 or my.yaml; or an exported .onnx or .xml",
+    )
+    parser.add_argument(
+        "--list",
+        action="store_true",
+        help="list all decoders, encoders and losses, and their costs",
+    )
+    parser.add_argument(
+        "--encoder",
+        metavar="NAME",
+        help=f"that the decoders are on, with --list (default: {DEFAULT_ENCODER})",
     )
     parser.add_argument(
         "--size",
@@ -38,7 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table and the totals."""
+    """Print the table and the totals, or all parts."""
+    if arguments.list == (arguments.config is not None):
+        raise UserError("name an experiment, e.g. segkit summary unet_vgg16, or say --list")
+    if arguments.list:
+        if arguments.set:
+            raise UserError("--set changes an experiment; --list shows parts as they come")
+        return _show_parts(arguments.encoder or DEFAULT_ENCODER, arguments.size, arguments.json)
+    if arguments.encoder:
+        raise UserError("--encoder goes with --list; an experiment names its own encoder")
     if Path(arguments.config).suffix in (".onnx", ".xml"):
         return _show_exported(Path(arguments.config), arguments.json)
     config = load_config(arguments.config, arguments.set)
@@ -75,6 +100,34 @@ def _show_exported(path: Path, json_file: Path | None) -> int:
     print(*as_lines(metadata), sep="\n")
     if json_file:
         write_file(json_file, json.dumps(metadata, indent=2) + "\n")
+    return 0
+
+
+def _show_parts(encoder: str, words: Sequence[str] | None, json_file: Path | None) -> int:
+    """Print what each registered part costs."""
+    size = parse_size(words)
+    check_output(json_file)
+    from rich.console import Console
+
+    from segkit.summary import DEFAULT_SIZE, list_decoders, list_encoders, parts_json, parts_table
+    from segkit.summary.parts import NUM_CLASSES
+
+    size = size or DEFAULT_SIZE
+    console = Console(highlight=False, emoji=False, markup=False)
+    with console.status("decoders"):
+        decoders = list(list_decoders(names("decoder"), encoder, size))
+    console.print(f"for images of {size[0]}x{size[1]} (H x W) and {NUM_CLASSES} classes\n")
+    console.print(f"decoders on {encoder}, without it", parts_table(decoders), sep="\n")
+    with console.status("encoders"):
+        encoders = list(list_encoders(names("encoder"), size))
+    console.print("encoders", parts_table(encoders), sep="\n")
+    for family in families("encoder"):
+        console.print(f"{family}:NAME is any network of {family}, where {family} is installed")
+    losses = names("loss")
+    console.print(f"losses: {', '.join(losses)}")
+    if json_file:
+        parts = {"decoders": decoders, "encoders": encoders}
+        write_file(json_file, parts_json(size, encoder, parts, losses))
     return 0
 
 

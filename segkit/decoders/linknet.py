@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
-from segkit.blocks import ConvNormAct, NormName
+from segkit.blocks import ConvNormAct, NormName, make_norm
 from segkit.decoders.base import Decoder
 from segkit.features import Size, Sizes, Tensors, size_at, strides_above
 from segkit.registry import Bounds, register
@@ -73,7 +73,10 @@ class _Step(nn.Module):
         narrow = max(1, in_channels // 4)
         self.narrow = ConvNormAct(in_channels, narrow, 1, norm)
         self.up = make_upsampler(upsample, narrow)
+        self.after: nn.Module = nn.Identity()
+        if upsample == "transposed":  # interpolation has nothing to normalise
+            self.after = nn.Sequential(make_norm(norm, narrow), nn.ReLU(inplace=True))
         self.widen = ConvNormAct(narrow, out_channels, 1, norm)
 
     def forward(self, x: Tensor, size: Size | None) -> Tensor:
-        return self.widen(self.up(self.narrow(x), size))
+        return self.widen(self.after(self.up(self.narrow(x), size)))

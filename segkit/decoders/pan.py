@@ -106,12 +106,16 @@ class PyramidAttention(nn.Module):
 
 
 class _Weighed(nn.Module):
-    """Weigh the channels of a finer map by the average of a coarser one, and add that."""
+    """Weigh the channels of a finer map by the average of a coarser one, and add that.
+
+    A sigmoid bounds the weights; the paper has batch norm and ReLU, but an average over the whole
+    image has nothing to normalise.
+    """
 
     def __init__(self, in_channels: int, width: int, factor: int, norm: NormName) -> None:
         super().__init__()
         self.conv = ConvNormAct(in_channels, width, norm=norm)
-        self.weigh = ConvNormAct(width, width, 1, norm="none")
+        self.weigh = nn.Conv2d(width, width, 1)
         self.up = Interpolate("bilinear", factor)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from segkit.errors import UserError
 from segkit.receptive_field.follow import follow_rows
 from segkit.receptive_field.spans import FAR, Rows, Span
 
-SHORTEST, LONGEST = 512, 2**15  # pixels along the followed axis
+SHORTEST, LONGEST = 4096, 2**15  # pixels along the followed axis; one try costs the same at any
 
 
 class Reach(NamedTuple):

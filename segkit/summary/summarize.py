@@ -34,8 +34,8 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What a network is made of and costs, per image.
+class Costs:
+    """What a network is made of and costs in prediction, per image.
 
     Args:
         size: (H, W) of the image.
@@ -46,10 +46,6 @@ class Summary:
         encoder_macs: multiply-accumulates in `model.encoder`; 0 without one.
         reach: how far an output pixel sees; None where it sees the whole image or it is unknown.
         reach_unknown: why the receptive field is unknown; empty where it is known.
-        activation_bytes: what autograd keeps of one image for the backward pass, in fp32; without
-            activation checkpointing, the loss, gradients and workspace.
-        activation_bytes_bf16: the same with 2 bytes per float; argmax indices stay 8 bytes each.
-        weight_bytes: size of parameters and buffers.
     """
 
     size: Size
@@ -60,9 +56,6 @@ class Summary:
     encoder_macs: int
     reach: Reach | None
     reach_unknown: str
-    activation_bytes: int
-    activation_bytes_bf16: int
-    weight_bytes: int
 
     @property
     def decoder_parameters(self) -> int:
@@ -82,6 +75,22 @@ class Summary:
         return None if self.reach_unknown else math.inf
 
 
+@dataclass(frozen=True)
+class Summary(Costs):
+    """What a network is made of and costs, in training too.
+
+    Args:
+        activation_bytes: what autograd keeps of one image for the backward pass, in fp32; without
+            activation checkpointing, the loss, gradients and workspace.
+        activation_bytes_bf16: the same with 2 bytes per float; argmax indices stay 8 bytes each.
+        weight_bytes: size of parameters and buffers.
+    """
+
+    activation_bytes: int
+    activation_bytes_bf16: int
+    weight_bytes: int
+
+
 def summarize(model: nn.Module, in_channels: int, size: Size) -> Summary:
     """Count what a network is made of and costs, without computing anything.
 
@@ -93,6 +102,19 @@ def summarize(model: nn.Module, in_channels: int, size: Size) -> Summary:
     Raises:
         UserError: a height or width below 1 pixel.
     """
+    costs = count_costs(model, in_channels, size)
+    floats, others = _kept_for_backward(model, in_channels, size)
+    tensors = [*model.parameters(), *model.buffers()]
+    return Summary(
+        **vars(costs),
+        activation_bytes=4 * floats + others,
+        activation_bytes_bf16=2 * floats + others,
+        weight_bytes=sum(t.numel() * t.element_size() for t in tensors),
+    )
+
+
+def count_costs(model: nn.Module, in_channels: int, size: Size) -> Costs:
+    """Count what a network costs in prediction; see `summarize`."""
     if min(size) < 1:
         raise UserError(f"the size {size[0]}x{size[1]} (H x W) must be of 1 pixel or more")
     try:
@@ -101,9 +123,7 @@ def summarize(model: nn.Module, in_channels: int, size: Size) -> Summary:
         reaches, unknown = [], "" if sees_all(model) else str(error)
     layers, macs, encoder_macs = _count(model, in_channels, size, reaches[:-1])
     encoder = getattr(model, "encoder", None)
-    floats, others = _kept_for_backward(model, in_channels, size)
-    tensors = [*model.parameters(), *model.buffers()]
-    return Summary(
+    return Costs(
         size=size,
         layers=tuple(layers),
         parameters=_parameters(model),
@@ -112,9 +132,6 @@ def summarize(model: nn.Module, in_channels: int, size: Size) -> Summary:
         encoder_macs=encoder_macs,
         reach=reaches[-1].reach if reaches else None,
         reach_unknown=unknown,
-        activation_bytes=4 * floats + others,
-        activation_bytes_bf16=2 * floats + others,
-        weight_bytes=sum(t.numel() * t.element_size() for t in tensors),
     )
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
+from segkit.features import Size
+from segkit.summary.parts import ListedPart
 from segkit.summary.summarize import Layer, Summary
 
 
@@ -77,6 +79,29 @@ def totals(summary: Summary, stride: int = 1) -> list[str]:
 def summary_json(summary: Summary) -> str:
     """Write a summary as JSON, where an infinite receptive field is the word "image"."""
     return json.dumps(_without_infinity(asdict(summary)), indent=2) + "\n"
+
+
+def parts_table(parts: Sequence[ListedPart]) -> Table:
+    """Lay out what parts cost; those that cannot be built say why."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    for column in ("parameters", "MACs", "field"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("strides", overflow="fold")
+    for part in parts:
+        numbers = f"{part.parameters:,}", scaled(part.macs), field_text(part.field)
+        strides = " ".join(map(str, part.strides))
+        table.add_row(part.name, *(("",) * 3 if part.refusal else numbers), part.refusal or strides)
+    return table
+
+
+def parts_json(
+    size: Size, encoder: str, parts: Mapping[str, Sequence[ListedPart]], losses: Sequence[str]
+) -> str:
+    """Write what parts cost as JSON, where an infinite receptive field is the word "image"."""
+    costs = {kind: [asdict(each) for each in entries] for kind, entries in parts.items()}
+    content = {"size": size, "encoder": encoder, **costs, "losses": losses}
+    return json.dumps(_without_infinity(content), indent=2) + "\n"
 
 
 def _without_infinity(value: Any) -> Any:

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchvision.models.segmentation.fcn import FCNHead
 
 from segkit.decoders import FCNDecoder
 from segkit.encoders import VGGEncoder
@@ -210,6 +211,18 @@ def test_dropout_drops_whole_channels_after_fc6_and_fc7_in_training_alone():
     torch.testing.assert_close(dropped[:, alive], 2 * kept[:, alive])
     decoder.eval()
     assert torch.equal(decoder.coarse_scores(x), decoder.coarse_scores(x))
+
+
+@torch.no_grad()
+def test_fcn32_scores_as_torchvisions_head():
+    """Ours lacks what torchvision's has before the score: a 3x3 convolution, norm and dropout."""
+    theirs = FCNHead(32, 5).eval()
+    *before, score = theirs
+    ours = FCNDecoder([8], [32], 5, stride=32).eval()
+    ours.score.load_state_dict(score.state_dict())
+    x = torch.randn(2, 32, 3, 4)
+    expected = F.interpolate(theirs(x), size=(96, 128), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(ours([nn.Sequential(*before)(x)]), expected)
 
 
 def test_no_classifier_means_no_fc6():

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import segkit
 from segkit import registry
+from segkit.commands import main
 from segkit.config import load_config
 from segkit.errors import UserError
 from segkit.testing import check_decoder, check_encoder, check_loss
@@ -250,3 +252,16 @@ def test_bytes_are_normalised_as_for_imagenet_unless_told_otherwise():
     assert segkit.Trainer(plain).fit()[-1]["miou"] > 0.9
     with pytest.raises(UserError, match="pass both mean and std"):
         build(std=None)
+
+
+def test_own_parts_are_listed_with_their_costs(monkeypatch, capsys):
+    registry.names("encoder")  # registers ours, which would take a minute to look at
+    few = {"lenet": registry.find("encoder", "lenet")}
+    monkeypatch.setitem(registry._parts, "encoder", few)
+    command = ["summary", "--list", "--encoder", "lenet", "--size", "32", "32", "--import"]
+    assert main([*command, str(PARTS)]) == 0
+    output = capsys.readouterr().out
+    assert re.search(r"^ scores +[\d,]+ .* 1 2 *$", output, re.MULTILINE)
+    assert re.search(r"^ tiny_pools +[\d,]+ .* 1 2 4 *$", output, re.MULTILINE)
+    assert re.search(r"^ fpn +the decoder needs maps of stride 4", output, re.MULTILINE)
+    assert "brier" in output

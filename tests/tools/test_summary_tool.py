@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from segkit import registry
 from segkit.commands import main
 from segkit.config import load_config
 from segkit.errors import UserError
@@ -102,3 +103,49 @@ def test_one_number_is_no_size(tiny_config, summary, capsys):
     with pytest.raises(SystemExit) as end:
         summary(tiny_config(), "--size", "64")
     assert end.value.code == 2
+
+
+@pytest.fixture
+def few_encoders(monkeypatch):
+    """Take away the encoders that take a second each to look at."""
+    registry.names("encoder")  # registers them
+    few = {name: registry.find("encoder", name) for name in ("lenet", "vgg11", "alexnet")}
+    monkeypatch.setitem(registry._parts, "encoder", few)
+
+
+def test_all_parts_are_listed(few_encoders, summary, capsys, tmp_path):
+    file = tmp_path / "parts.json"
+    assert summary("--list", "--encoder", "vgg11", "--size", "64", "96", "--json", file) == 0
+    output = capsys.readouterr().out
+    assert max(map(len, output.splitlines())) <= 80
+    written = json.loads(file.read_text(), parse_constant=pytest.fail)
+    for kind in ("decoder", "encoder"):
+        listed = written[f"{kind}s"]
+        assert [part["name"] for part in listed] == registry.names(kind)
+        for part in listed:
+            assert f"\n {part['name']} " in output
+            assert f" {part['parameters']:,} " in output
+    assert written["losses"] == registry.names("loss")
+    assert f"losses: {', '.join(registry.names('loss'))}" in output
+    assert "64x96 (H x W)" in output
+    assert "timm:NAME" in output
+    fields = {part["name"]: part["field"] for part in written["decoders"]}
+    assert (fields["pspnet"], fields["fcn"]) == ("image", 214)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ((), "say --list"),
+        (("unet_vgg16", "--list"), "say --list"),
+        (("--list", "--set", "a=1"), "--set changes an experiment"),
+        (("unet_vgg16", "--encoder", "lenet"), "--encoder goes with --list"),
+        (("--list", "--encoder", "lenett"), "lenet"),
+        (("--list", "--size", "0", "3"), "--size 0 3"),
+    ],
+)
+def test_mistakes_about_the_list(arguments, part, summary, capsys):
+    assert summary(*arguments) == 2
+    captured = capsys.readouterr()
+    assert part in captured.err
+    assert captured.out == ""
