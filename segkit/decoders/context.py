@@ -14,12 +14,13 @@ from segkit.blocks import ConvNormAct, NormName
 def average_grid(x: Tensor, bins: int) -> Tensor:
     """Average a map over a grid of bins x bins cells, as `F.adaptive_avg_pool2d` does.
 
-    By products with matrices, whose sizes may stay free in an exported graph.
+    By sums, which take any size in an exported graph; a product with a matrix refuses one pixel.
 
     Shape: `(N, C, H, W)` to `(N, C, bins, bins)`.
     """
     rows, columns = (_shares(side, bins, x) for side in x.shape[-2:])
-    return rows @ x @ columns.mT
+    bands = (x.unsqueeze(2) * rows.unsqueeze(2)).sum(3)  # N C bins W
+    return (bands.unsqueeze(3) * columns).sum(4)
 
 
 def _shares(side: int, bins: int, x: Tensor) -> Tensor:
