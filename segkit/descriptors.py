@@ -86,7 +86,7 @@ class Describer:
     def __init__(
         self, encoder: str, weights: str | None = "imagenet", device: DeviceName = "auto"
     ) -> None:
-        self.name = f"{encoder} with weights {weights}" if weights else f"{encoder}, random weights"
+        self.name = f"{encoder} with {f'weights {weights}' if weights else 'random weights'}"
         self.hardware = choose_hardware(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -110,6 +110,3 @@ class Describer:
         with self.hardware.autocast():
             [descriptor] = describe(self.encoder, batch)
         return descriptor.cpu().numpy()
-
-    def __str__(self) -> str:
-        return self.name

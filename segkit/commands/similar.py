@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     query = read_picture(arguments.image)
     describer = Describer(arguments.encoder, read_weights(arguments), arguments.device)
     console = Console(highlight=False, soft_wrap=True, emoji=False)
-    console.print(f"{describer}; {describer.hardware}", markup=False)
+    console.print(f"{describer.name}; {describer.hardware}", markup=False)
     found, skipped = compare(describer, query, files, console)
     best = sorted(found, key=lambda each: -each[1])[: arguments.count]
     for file, similarity in best:

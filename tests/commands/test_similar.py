@@ -54,7 +54,7 @@ def test_copies_come_first_with_their_similarity(photos, similar, tmp_path, caps
     assert sorted(names[:3]) == sorted(expected)
     assert list(numbers) == sorted(numbers, reverse=True)
     assert numbers[0] > 0.999
-    assert "lenet, random weights; CPU" in out
+    assert "lenet with random weights; CPU" in out
     assert "the nearest of 8 images, drawn: 0_similar.png" in out
     report = json.loads((tmp_path / "list.json").read_text())
     assert [(e["file"], round(e["similarity"], 3)) for e in report["nearest"]] == listed(out)
