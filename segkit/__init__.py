@@ -21,6 +21,10 @@ Masks, from a run folder or from a model:
     mask = segkit.Predictor.load("runs/unet_vgg16")(image).mask
     mask = segkit.Predictor(model, mean=mean, std=std)(image).mask
 
+What an encoder sees in images, as vectors whose scalar product is the images' similarity:
+
+    descriptors = segkit.describe(model.encoder, images)
+
 Also here: `segkit.metrics`, on plain arrays and as a `torchmetrics.Metric`; `segkit.register`, for
 encoders, decoders, losses and more of your own; `segkit.Listener`, for what watches a training.
 `segkit.decoders`, `segkit.encoders` and `segkit.losses` need torch and nothing else.
@@ -36,6 +40,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from segkit import metrics as metrics
     from segkit.config import load_config as load_config
+    from segkit.descriptors import describe as describe
     from segkit.evaluation.evaluate import evaluate as evaluate
     from segkit.experiment import Experiment as Experiment
     from segkit.inference import Predictor as Predictor
@@ -52,6 +57,7 @@ _HOMES = {
     "Predictor": "segkit.inference",
     "Trainer": "segkit.training.trainer",
     "create_model": "segkit.model",
+    "describe": "segkit.descriptors",
     "evaluate": "segkit.evaluation",
     "load_config": "segkit.config",
     "metrics": "segkit.metrics",

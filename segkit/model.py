@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Part = tuple[str, Mapping[str, Any]]  # the name and the options of an encoder or decoder
 GIVEN = ("wants", "in_channels", "strides", "num_classes")  # arguments that are no options
+EVERY_STRIDE = Wants()
 
 
 class SegmentationModel(nn.Module):
@@ -114,6 +115,34 @@ def create_model(
     return model
 
 
+def create_encoder(
+    name: str,
+    *,
+    weights: str | None = None,
+    in_channels: int = 3,
+    wants: Wants = EVERY_STRIDE,
+    **options: Any,
+) -> nn.Module:
+    """Build a registered encoder alone.
+
+    Args:
+        name: such as `vgg16_bn`; its options follow by keyword.
+        weights: None (random), `imagenet`, or a weight file, here or on the hub.
+        in_channels: channels of the images.
+        wants: which maps it returns.
+
+    Raises:
+        UserError: an unknown encoder or option, or weights that cannot be loaded.
+
+    >>> [spec.name for spec in create_encoder("vgg11", wants=Wants(coarsest=True)).specs]
+    ['conv5']
+    """
+    _check_options("encoder", name, options)
+    encoder: nn.Module = find("encoder", name)(wants, in_channels=in_channels, **options)
+    _load_encoder_weights(encoder, weights)
+    return encoder
+
+
 def build_model(
     config: ModelConfig, num_classes: int, load_weights: bool = True
 ) -> SegmentationModel:
@@ -152,6 +181,10 @@ def _load_weights(encoder: Any, decoder: Any, weights: str | None) -> None:
     """Load what the decoder's options name, then the encoder's weights."""
     if hasattr(decoder, "load_weights"):
         decoder.load_weights(encoder)
+    _load_encoder_weights(encoder, weights)
+
+
+def _load_encoder_weights(encoder: Any, weights: str | None) -> None:
     if weights is not None:
         if not hasattr(encoder, "load_weights"):
             raise UserError(

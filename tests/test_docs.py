@@ -254,7 +254,7 @@ def runs_elsewhere(words):
     """Return whether a command needs the network, another package or minutes: tested elsewhere."""
     uploads = words[0] == "push" and "--dry-run" not in words
     exports = words[0] == "export" or any("exported/" in word for word in words)
-    elsewhere = words[0] in ("fetch-data", "benchmark")
+    elsewhere = words[0] in ("fetch-data", "benchmark", "similar")
     return uploads or exports or elsewhere or any(map(is_address, words))
 
 

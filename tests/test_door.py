@@ -8,8 +8,8 @@ import pytest
 import segkit
 
 OFFERED = [
-    "Experiment", "Listener", "Predictor", "Trainer", "create_model", "evaluate", "load_config",
-    "metrics", "register",
+    "Experiment", "Listener", "Predictor", "Trainer", "create_model", "describe", "evaluate",
+    "load_config", "metrics", "register",
 ]  # fmt: skip
 
 

@@ -19,7 +19,7 @@ ORDER = (
     *("errors", "files", "labels", "units", "registry", "shipped", "invocation", "hub"),
     *("hardware", "distributed", "normalize"),
     *("features", "blocks", "upsample", "losses", "optim", "decoders", "encoders"),
-    *("dry_run", "receptive_field", "config", "model", "summary", "streets", "data"),
+    *("dry_run", "receptive_field", "config", "model", "descriptors", "summary", "streets", "data"),
     *("tables", "model_folder", "checkpoint", "drawing", "inference", "evaluation", "publishing"),
     *("metrics", "doctor", "starter", "export", "experiment", "training", "benchmark"),
     *("comparison", "testing", "commands", "__main__"),

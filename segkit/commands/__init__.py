@@ -22,7 +22,7 @@ from segkit.registry import import_parts
 
 COMMANDS = (
     *("new", "train", "eval", "predict", "export", "push", "compare", "runs", "config", "summary"),
-    *("check-data", "browse", "fetch-data", "find-lr", "benchmark"),
+    *("check-data", "browse", "similar", "fetch-data", "find-lr", "benchmark"),
 )
 
 

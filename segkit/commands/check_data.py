@@ -2,6 +2,7 @@
 
 segkit check-data camvid --data-root DIR
 segkit check-data unet_vgg16 --html report.html --json report.json
+segkit check-data camvid --encoder vgg16     # also finds mirrored, cropped and recoloured copies
 
 Exit code 0: no error (there may be warnings); 1: errors; 2: misuse.
 """
@@ -15,7 +16,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from segkit.commands.options import add_data_root, add_overrides
+from segkit.commands.options import (
+    add_data_root,
+    add_device,
+    add_encoder,
+    add_overrides,
+    read_weights,
+)
+from segkit.errors import UserError
 from segkit.files import check_output, write_file
 
 
@@ -26,28 +34,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_root(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as a page")
+    add_encoder(parser, None)
+    add_device(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the report; 0 if there is no error in the data, else 1."""
     from segkit.data.reader import ensure_data
+    from segkit.doctor.look_alikes import describe_splits
     from segkit.doctor.page import as_html
     from segkit.doctor.report import lines, make_report, tables
     from segkit.doctor.scan import list_splits, scan
     from segkit.doctor.source import chosen_splits, load_source
 
+    if arguments.weights and not arguments.encoder:
+        raise UserError("--weights are those of an encoder; add --encoder, e.g. --encoder vgg16")
     check_output(arguments.json)
     check_output(arguments.html)
     card, config = load_source(arguments.source, arguments.set, arguments.data_root)
     ensure_data(card)
     splits, needed = chosen_splits(card, config)
     listed = list_splits(card, splits)
+    describer = None
+    if arguments.encoder:
+        from segkit.descriptors import Describer
+
+        describer = Describer(arguments.encoder, read_weights(arguments), arguments.device)
 
     console = Console(highlight=False, soft_wrap=True, emoji=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(card.name, total=sum(len(split.pairs) for split in listed))
+        total = sum(len(split.pairs) for split in listed)
+        task = progress.add_task(card.name, total=total)
         channels = config.model.in_channels if config else None
         scan(card, listed, channels, on_pair=lambda: progress.advance(task))
+        if describer:
+            task = progress.add_task(arguments.encoder, total=total)
+            describe_splits(card, listed, describer, on_pair=lambda: progress.advance(task))
     report = make_report(card, listed, needed)
 
     for table in tables(report):

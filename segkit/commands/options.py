@@ -61,6 +61,25 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_encoder(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """Let the user choose the network that describes images, and its weights."""
+    chosen = f" (default: {default})" if default else ""
+    parser.add_argument(
+        "--encoder", default=default, metavar="NAME", help=f"that compares the images{chosen}"
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="of the encoder: imagenet, hf://user/model, a .pth, .pt or .safetensors file, or null "
+        "for random ones (default: imagenet)",
+    )
+
+
+def read_weights(arguments: argparse.Namespace) -> str | None:
+    """Return the weights that `add_encoder` asked for, as `create_encoder` takes them."""
+    return None if arguments.weights == "null" else arguments.weights or "imagenet"
+
+
 def add_overrides(parser: argparse.ArgumentParser, description: str) -> None:
     """Let the user override keys of a YAML file."""
     parser.add_argument(

@@ -29,11 +29,24 @@ def read_image(path: Path, channels: int | None = 3, white: float | None = None)
     Raises:
         UserError: not an image, cut short, deeper than `white` says, or of other channels.
     """
+    scaled = _scale(_read(path), white, path)
+    return scaled if channels is None else _fit_channels(scaled, channels, path)
+
+
+def read_any(path: Path) -> Pixels:
+    """Read an image of any depth and channels, turned upright; `guess_white` says what is white.
+
+    Shape: `(H, W, C)`, uint8 for files of 8 bits, else float32.
+    """
+    pixels = _read(path)
+    return _scale(pixels, None if pixels.dtype == np.uint8 else guess_white(pixels), path)
+
+
+def _read(path: Path) -> NDArray[Any]:
+    """Return the pixels of a file as `(H, W, C)`; those of a palette image as its colours."""
     raster = read_raster(path)
     pixels = raster.pixels if raster.palette is None else raster.palette[raster.pixels]
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    scaled = _scale(pixels, white, path)
-    return scaled if channels is None else _fit_channels(scaled, channels, path)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def to_grey(image: NDArray[Any]) -> NDArray[Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import combinations
+
+import numpy as np
 
 from segkit.data.pairs import Pair
 from segkit.doctor.finding import Finding, Severity
@@ -14,6 +16,7 @@ from segkit.doctor.fingerprint import (
     identical,
     near_identical,
 )
+from segkit.doctor.look_alikes import ALIKE, look_alikes
 from segkit.doctor.scan import SplitFacts
 from segkit.doctor.video import continued_scenes
 
@@ -60,7 +63,10 @@ def _leaks(a: SplitFacts, b: SplitFacts) -> Iterator[Finding]:
         )
         yield _shown("warning", "near leak", both, text, near)
     names_a, names_b = [pair.name for pair in pairs_a], [pair.name for pair in pairs_b]
-    for scene in continued_scenes(names_a, prints_a, names_b, prints_b):
+    scenes = continued_scenes(names_a, prints_a, names_b, prints_b)
+    told = {pair_b.name for _, pair_b in (*same, *near)}
+    yield from _look_alikes(a, b, told, [scene.prefix for scene in scenes])
+    for scene in scenes:
         image_a = pairs_a[names_a.index(scene.name_a)].image
         image_b = pairs_b[names_b.index(scene.name_b)].image
         video = f"the video '{scene.prefix}'" if scene.prefix else "one video (names are numbers)"
@@ -73,6 +79,49 @@ def _leaks(a: SplitFacts, b: SplitFacts) -> Iterator[Finding]:
         )
         pictures = ((str(image_a), str(image_b)),)
         yield Finding("warning", "scene", both, text, scene.count_b, pictures=pictures)
+
+
+def _look_alikes(
+    a: SplitFacts, b: SplitFacts, told: Collection[str], prefixes: Sequence[str]
+) -> Iterator[Finding]:
+    """Find what looks alike to an encoder, other than images of b that are told of already.
+
+    Frames of a video that continues from one split into the other are left out too.
+    """
+    described_a, described_b = (
+        [(pair, facts.descriptor) for pair, facts in split if facts.descriptor is not None]
+        for split in (a, b)
+    )
+    described_b = [(pair, vector) for pair, vector in described_b if pair.name not in told]
+    if not described_a or not described_b:
+        return
+    pairs_a, vectors_a = zip(*described_a, strict=True)
+    pairs_b, vectors_b = zip(*described_b, strict=True)
+    videos_a, videos_b = (
+        np.array([_video_of(pair.name, prefixes) for pair in pairs]) for pairs in (pairs_a, pairs_b)
+    )
+    found = look_alikes(np.array(vectors_a), np.array(vectors_b), videos_a, videos_b)
+    if found:
+        names = [
+            f"{pairs_a[i].name} | {pairs_b[j].name}  {likeness:.2f}" for i, j, likeness in found
+        ]
+        pictures = tuple((str(pairs_a[i].image), str(pairs_b[j].image)) for i, j, _ in found)
+        text = (
+            f"{len(found)} of {len(b.facts)} images of {b.name} look to {a.encoder} like one of "
+            f"{a.name}: the cosine similarity of their whitened descriptors is {ALIKE} or more, as "
+            "that of mirrored, cropped and recoloured copies; look at the pairs, and keep copies "
+            "in one split"
+        )
+        both = f"{a.name} and {b.name}"
+        yield Finding.of("warning", "look-alikes", both, text, names, pictures[:PICTURES])
+
+
+def _video_of(name: str, prefixes: Sequence[str]) -> int:
+    """Return which of the videos a file is a frame of, or -1."""
+    found = (
+        i for i, p in enumerate(prefixes) if name.startswith(p) and name[len(p) :][:1].isdigit()
+    )
+    return next(found, -1)
 
 
 def _are_alternatives(a: SplitFacts, b: SplitFacts) -> bool:

@@ -34,6 +34,7 @@ class Facts:
     constant: bool = False  # of one colour
     channels: NDArray[np.float64] | None = None  # see `channel_sums`, (3, C)
     fingerprint: Fingerprint | None = None
+    descriptor: NDArray[np.float32] | None = None  # if asked for, see `describe_splits`
     edges: NDArray[np.float32] | None = None  # see `edge_correlation`; None for most pairs
     far_edges: NDArray[np.float32] | None = None  # see `coarse_correlation`; the same
 
@@ -47,6 +48,7 @@ class SplitFacts:
     listing: Listing | None = None
     facts: list[Facts] = field(default_factory=list)  # of each pair, once scanned
     shift: Shift | None = None  # of the masks, if it can be told
+    encoder: str = ""  # that the descriptors are from
 
     @property
     def pairs(self) -> Pairs:

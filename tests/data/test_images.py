@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from segkit.data.images import read_image
+from segkit.data.images import read_any, read_image
 from segkit.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -226,3 +226,19 @@ def test_pixels_that_are_no_number_are_refused(tmp_path, value):
     pixels[3, 4] = value
     with pytest.raises(UserError, match=r"image\.npy: holds pixels that are NaN or infinite"):
         read_image(save(tmp_path / "image.npy", pixels), 1, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pixels", "white"),
+    [
+        (".png", PIXELS, None),
+        (".tif", DEEP, 65535),
+        (".npy", DEEP // 16, 4095),
+        (".npy", PIXELS[..., 0] / np.float32(255), 1),
+    ],
+)
+def test_an_image_of_any_depth_is_read_without_being_told_of_it(tmp_path, suffix, pixels, white):
+    found = read_any(save(tmp_path / f"image{suffix}", pixels))
+    expected = pixels if white is None else pixels / np.float32(white)
+    assert found.dtype == (np.uint8 if white is None else np.float32)
+    np.testing.assert_allclose(found, expected.reshape(9, 14, -1), atol=1e-6)
