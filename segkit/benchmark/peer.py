@@ -1,4 +1,4 @@
-"""The network of segmentation_models.pytorch that ours is measured beside."""
+"""The networks of segmentation_models.pytorch that ours are measured beside."""
 
 from __future__ import annotations
 
@@ -6,9 +6,25 @@ from torch import nn
 
 from segkit.errors import UserError
 
+PEERS = {  # its networks by the names of our decoders
+    "unet": "Unet",
+    "unetplusplus": "UnetPlusPlus",
+    "linknet": "Linknet",
+    "manet": "MAnet",
+    "fpn": "FPN",
+    "pan": "PAN",
+    "segformer": "Segformer",
+    "pspnet": "PSPNet",
+    "deeplabv3": "DeepLabV3",
+    "deeplabv3plus": "DeepLabV3Plus",
+    "upernet": "UPerNet",
+}
 
-def build_peer(in_channels: int, num_classes: int) -> nn.Module:
-    """Build its U-Net on VGG16 as it comes, with random weights.
+
+def build_peer(
+    in_channels: int, num_classes: int, decoder: str = "unet", encoder: str = "vgg16"
+) -> nn.Module:
+    """Build a network as it comes, with random weights.
 
     Raises:
         UserError: the package is missing.
@@ -17,7 +33,7 @@ def build_peer(in_channels: int, num_classes: int) -> nn.Module:
         import segmentation_models_pytorch as smp
     except ImportError as error:
         raise UserError("--peer smp needs the peer; pip install 'segkit[bench]'") from error
-    model: nn.Module = smp.Unet(
-        "vgg16", encoder_weights=None, in_channels=in_channels, classes=num_classes
+    model: nn.Module = getattr(smp, PEERS[decoder])(
+        encoder, encoder_weights=None, in_channels=in_channels, classes=num_classes
     )
     return model

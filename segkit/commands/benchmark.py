@@ -2,6 +2,7 @@
 
 segkit benchmark data unet_vgg16
 segkit benchmark train unet_vgg16 --peer smp
+segkit benchmark decoders resnet34 --peer smp
 segkit benchmark inference unet_vgg16 exported/model_int8.xml --size 360 480 --peer smp
 """
 
@@ -23,6 +24,7 @@ from segkit.tables import wide_console
 if TYPE_CHECKING:
     from segkit.experiment import Experiment
     from segkit.features import Size
+    from segkit.hardware import Hardware
 
 CONSOLE = wide_console()
 
@@ -31,25 +33,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument(
         "what",
-        choices=["data", "train", "inference"],
-        help="data: reading, augmenting, loading; train: training steps; inference: prediction",
+        choices=["data", "train", "decoders", "inference"],
+        help="data: reading, augmenting, loading; train: training steps; decoders: training steps "
+        "of every decoder; inference: prediction",
     )
     parser.add_argument(
         "config",
         nargs="+",
         help="an experiment, e.g. unet_vgg16 or my.yaml; with inference one or more of these, run "
-        "folders, checkpoints and exported files",
+        "folders, checkpoints and exported files; with decoders an encoder, e.g. resnet34",
     )
     parser.add_argument(
         "--peer",
         choices=["smp"],
-        help="with train and inference: also segmentation_models.pytorch's Unet('vgg16')",
+        help="also segmentation_models.pytorch's Unet('vgg16'), or with decoders its networks of "
+        "their names",
     )
     parser.add_argument(
-        "--size", nargs=2, metavar=("H", "W"), help="of images, with inference (default: 224 224)"
+        "--size",
+        nargs=2,
+        metavar=("H", "W"),
+        help="of images, with inference and decoders (default: 224 224)",
     )
     parser.add_argument(
-        "--batch", type=positive, default=1, help="images at once, with inference (default: 1)"
+        "--batch",
+        type=positive,
+        default=1,
+        help="images at once, with inference and decoders (default: 1)",
     )
     add_overrides(parser, "override settings, e.g. --set data.workers=1")
     add_data_root(parser)
@@ -61,14 +71,18 @@ def run(arguments: argparse.Namespace) -> int:
     from segkit.experiment import Experiment
     from segkit.hardware import choose_hardware
 
+    size = parse_size(arguments.size) or (224, 224)
+    if arguments.what in ("inference", "decoders") and arguments.set:
+        raise UserError("--set changes one experiment; write another file to compare with")
     if arguments.what == "inference":
-        if arguments.set:
-            raise UserError("--set changes one experiment; write another file to compare with")
-        size = parse_size(arguments.size) or (224, 224)
         show_inference(arguments.config, size, arguments.batch, bool(arguments.peer))
         return 0
     if len(arguments.config) > 1:
-        raise UserError(f"benchmark {arguments.what} takes one experiment at a time")
+        raise UserError(f"benchmark {arguments.what} takes one at a time")
+    if arguments.what == "decoders":
+        hardware = choose_hardware(arguments.device)
+        show_decoders(arguments.config[0], size, arguments.batch, hardware, bool(arguments.peer))
+        return 0
     config = load_config(arguments.config[0], arguments.set, arguments.data_root)
     hardware = choose_hardware(arguments.device, config.precision)
     experiment = Experiment.from_config(config, hardware, load_weights=False)
@@ -129,6 +143,31 @@ def show_train(experiment: Experiment, peer: str | None) -> None:
         )
     CONSOLE.print(table)
     CONSOLE.print(f"peak: {peak:.0f} GFLOP/s, a 3x3 convolution in bf16, forward and backward")
+
+
+def show_decoders(encoder: str, size: Size, batch: int, hardware: Hardware, peer: bool) -> None:
+    """Print what every decoder costs on an encoder."""
+    from segkit.benchmark.decoder_speed import measure_decoders
+
+    table = Table(
+        title=f"training steps of {batch} x {size[0]}x{size[1]} on {encoder}, {hardware}",
+        caption="peer: its network of that name as it comes, with its own options and strides; "
+        "alike: in our precision and layout"
+        if peer
+        else None,
+    )
+    columns = ["decoder", "parameters M", "GMAC", "s"]
+    peers = ["peer: M", "GMAC", "s", "s, alike", "ratio", "alike"]
+    for column in columns + (peers if peer else []):
+        table.add_column(column, justify="left" if column == "decoder" else "right")
+    for name, ours, other, alike in measure_decoders(encoder, size, batch, hardware, peer):
+        row = [f"{ours.parameters / 1e6:.1f}", f"{ours.gmac:.1f}", f"{ours.seconds:.3f}"]
+        if other and alike:
+            row += [f"{other.parameters / 1e6:.1f}", f"{other.gmac:.1f}", f"{other.seconds:.3f}"]
+            row.append(f"{alike.seconds:.3f}")
+            row += [f"{each.seconds / ours.seconds:.2f}" for each in (other, alike)]
+        table.add_row(name, *row)
+    CONSOLE.print(table)
 
 
 def show_inference(sources: Sequence[str], size: Size, batch: int, peer: bool) -> None:

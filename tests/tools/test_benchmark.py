@@ -7,9 +7,11 @@ import cv2
 import pytest
 import torch
 
+import segkit
 from segkit.benchmark import data_speed as measuring
-from segkit.benchmark import step_speed, timing
+from segkit.benchmark import decoder_speed, step_speed, timing
 from segkit.commands import main
+from segkit.summary import summarize
 
 
 @pytest.fixture
@@ -154,3 +156,31 @@ def test_the_inference_benchmark_tells_mistakes(benchmark, tiny_config, capsys):
     ):
         assert benchmark(*arguments) == 2
         assert words in capsys.readouterr().err
+
+
+def test_decoders_are_timed_beside_the_peer_s(benchmark, monkeypatch, capsys):
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    monkeypatch.setattr(decoder_speed, "names", lambda kind: ["fcn", "unet", "unpool"])
+    assert benchmark("decoders", "resnet18", "--size", 32, 64, "--batch", 2, "--peer", "smp") == 0
+    out = capsys.readouterr().out
+    assert "2 x 32x64 on resnet18" in out
+    rows = {
+        name: [float(cell) for cell in cells.split("│") if cell.strip()]
+        for name, cells in re.findall(r"│ (\w+) +│(.*)│\n", out)
+    }
+    assert set(rows) == {"fcn", "unet"}  # unpool needs indices, which a ResNet does not have
+    assert len(rows["fcn"]) == 3  # the peer has none
+    millions, gmac, seconds, *peer, ratio, _ = rows["unet"]
+    network = segkit.create_model("unet", "resnet18", num_classes=8)
+    assert millions == pytest.approx(sum(p.numel() for p in network.parameters()) / 1e6, abs=0.05)
+    assert gmac == pytest.approx(summarize(network, 3, (32, 64)).macs / 1e9, abs=0.05)
+    other = smp.Unet("resnet18", encoder_weights=None, classes=8)
+    assert peer[0] == pytest.approx(sum(p.numel() for p in other.parameters()) / 1e6, abs=0.05)
+    assert ratio == pytest.approx(peer[2] / seconds, rel=0.1)
+
+
+def test_what_decoders_cannot_be_timed_on_is_told(benchmark, capsys):
+    assert benchmark("decoders", "resnet19") == 2
+    assert "did you mean" in capsys.readouterr().err
+    assert benchmark("decoders", "lenet", "--size", 40, 40, "--peer", "smp") == 2
+    assert "multiples of 32" in capsys.readouterr().err

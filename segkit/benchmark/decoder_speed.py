@@ -1,0 +1,113 @@
+"""What every decoder costs on an encoder, beside a peer's network of that name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segkit.benchmark.peer import PEERS, build_peer
+from segkit.benchmark.timing import count_gflop, race
+from segkit.errors import UserError
+from segkit.features import Size
+from segkit.hardware import Hardware
+from segkit.model import create_model, logits_of
+from segkit.registry import find, names
+
+CLASSES = 8
+
+
+class Cost(NamedTuple):
+    """What a network costs."""
+
+    parameters: int
+    gmac: float  # of an image
+    seconds: float  # of a training step
+
+
+class DecoderSpeed(NamedTuple):
+    """A decoder with its default options, and the peer's in two ways; None where there is none."""
+
+    name: str
+    ours: Cost
+    peer: Cost | None  # in fp32, as it comes
+    peer_alike: Cost | None  # in our precision and memory layout
+
+
+def measure_decoders(
+    encoder: str, size: Size, batch: int, hardware: Hardware, peer: bool
+) -> Iterator[DecoderSpeed]:
+    """Measure a training step of every decoder that fits an encoder, from random weights.
+
+    Args:
+        encoder: registered name.
+        size: (H, W) of the images; with a peer, multiples of 32.
+        batch: images in a step.
+        hardware: device and precision.
+        peer: whether to measure segmentation_models.pytorch's network of that name in turns.
+
+    Raises:
+        UserError: an unknown encoder, a size that the peer does not take, or no peer.
+    """
+    if peer and any(side % 32 for side in size):
+        raise UserError(f"the peer takes multiples of 32 alone, not {size[0]}x{size[1]}")
+    find("encoder", encoder)  # an unknown name fits no decoder
+    images = torch.randn(batch, 3, *size)
+    target = torch.randint(0, CLASSES, (batch, *size))
+    for name in names("decoder"):
+        try:
+            model: nn.Module = create_model(name, encoder, num_classes=CLASSES)
+        except UserError:
+            continue
+        networks = {"ours": model}
+        if peer and (other := _find_peer(name, encoder)) is not None:
+            networks |= {"peer": other[0], "peer_alike": other[1]}
+        counted = {key: _count(network, images) for key, network in networks.items()}
+        steps = {
+            key: _step(network, images, target, hardware, alike=key != "peer")
+            for key, network in networks.items()
+        }
+        seconds = race(steps, hardware)
+        costs = {key: Cost(*counted[key], seconds[key]) for key in networks}
+        yield DecoderSpeed(name, costs["ours"], costs.get("peer"), costs.get("peer_alike"))
+
+
+def _find_peer(name: str, encoder: str) -> tuple[nn.Module, nn.Module] | None:
+    """Build the peer's network twice; None if it has none, or none on this encoder."""
+    if name not in PEERS:
+        return None
+    try:
+        return build_peer(3, CLASSES, name, encoder), build_peer(3, CLASSES, name, encoder)
+    except (KeyError, ValueError, NotImplementedError):
+        return None
+
+
+def _count(network: nn.Module, images: Tensor) -> tuple[int, float]:
+    """Count parameters, and 10^9 multiply-accumulates for an image."""
+    network.eval()
+    with torch.no_grad():
+        gflop = count_gflop(lambda: network(images))
+    return sum(p.numel() for p in network.parameters()), gflop / 2 / len(images)
+
+
+def _step(
+    network: nn.Module, images: Tensor, target: Tensor, hardware: Hardware, alike: bool
+) -> Callable[[], object]:
+    network.train()
+    network = hardware.to_device(network) if alike else network.to(hardware.device)
+    pixels = hardware.load(images) if alike else images.to(hardware.device)
+    wanted = target.to(hardware.device)
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
+
+    def step() -> object:
+        optimizer.zero_grad()
+        with hardware.autocast() if alike else nullcontext():
+            logits = logits_of(network(pixels))
+        F.cross_entropy(logits.float(), wanted).backward()
+        return optimizer.step()
+
+    return step
