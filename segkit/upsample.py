@@ -6,8 +6,7 @@ to `size`. None changes the number of channels, so they are interchangeable.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import product
+from collections.abc import Callable
 from typing import Literal, cast, get_args
 
 import torch
@@ -124,8 +123,8 @@ class MaxUnpool(nn.Module):
 
     Equal to `torch.nn.functional.max_unpool2d(x, indices, kernel_size, 2, output_size=size)`, but
     without a scatter: the winner of a 2x2 cell is one of four corners, so four masks suffice. That
-    makes it deterministic and exportable. Windows of 3x3 overlap, so there are more masks, and
-    values that were found in one place are added up.
+    makes it deterministic and exportable. Windows of 3x3 overlap, and values that several of them
+    found in one place are added up.
 
     Args:
         kernel_size: of the pool, 2 or 3; of 3x3, whatever its padding and rounding are.
@@ -161,47 +160,19 @@ class MaxUnpool(nn.Module):
                 f"max-unpooling got a map of shape {tuple(x.shape)} and indices of shape "
                 f"{tuple(indices.shape)}; both must come from the same pool"
             )
-        h, w = x.shape[-2:]
-        width = size[1] if size is not None else 2 * w  # the indices count along rows this wide
-        row = indices // width
-        column = indices - row * width
-        corner = row % 2 * 2 + column % 2
+        n, c, h, w = x.shape
+        height, width = size or (2 * h, 2 * w)  # the indices count along rows this wide
         if self.kernel_size == 3:
-            cells = _beside(x, row // 2, column // 2, corner)
-            return crop_or_pad(_joined_corners(cells), size or (2 * h, 2 * w))
+            spread = x.new_zeros(n, c, height * width)
+            spread = spread.scatter_add(2, indices.flatten(2), x.flatten(2))
+            return spread.unflatten(2, (height, width))
+        row = indices // width
+        corner = row % 2 * 2 + (indices - row * width) % 2
         zero = x.new_zeros(())
-        unpooled = _joined_corners([torch.where(corner == k, x, zero) for k in range(4)])
+        cells = torch.stack([torch.where(corner == k, x, zero) for k in range(4)], dim=2)
+        # contiguous, because torch.export takes the reshape for a view, which other strides forbid
+        unpooled = F.pixel_shuffle(cells.contiguous().reshape(n, 4 * c, h, w), 2)
         return _restored(unpooled, size, 2, "constant")
-
-
-def _joined_corners(corners: Sequence[Tensor]) -> Tensor:
-    """Lay out what each corner of each 2x2 cell holds; four `(N, C, H, W)` to `(N, C, 2H, 2W)`."""
-    cells = torch.stack(list(corners), dim=2)
-    n, c, _, h, w = cells.shape
-    # contiguous, because torch.export takes the reshape for a view, which other strides forbid
-    return F.pixel_shuffle(cells.contiguous().reshape(n, 4 * c, h, w), 2)
-
-
-def _beside(x: Tensor, row: Tensor, column: Tensor, corner: Tensor) -> list[Tensor]:
-    """Move values to cells, which are their own or next to it, and of one more row and column.
-
-    A window of 3x3 begins at its cell, or a pixel before it where the pool pads. So it reaches the
-    first corner of the next cell, or the last one of the cell before.
-    """
-    down = row - torch.arange(x.shape[-2], device=x.device).unsqueeze(1)
-    right = column - torch.arange(x.shape[-1], device=x.device)
-    moves = (0, 1), (-1, 0)  # to the first and to the second place of a cell
-    corners = []
-    for k in range(4):
-        moved = [
-            F.pad(
-                torch.where((corner == k) & (down == a) & (right == b), x, x.new_zeros(())),
-                (b, 1 - b, a, 1 - a),
-            )
-            for a, b in product(moves[k // 2], moves[k % 2])
-        ]
-        corners.append(torch.stack(moved).sum(0))
-    return corners
 
 
 class TransposedConv(nn.Module):

@@ -380,9 +380,11 @@ def test_pools_of_3x3_are_undone_too(size, pool):
     image = torch.randn(2, 3, *size)
     pooled, indices = F.max_pool2d(image, 3, 2, return_indices=True, **pool)
     x = torch.randn_like(pooled)
-    expected = torch.zeros(2, 3, size[0] * size[1])
-    expected.scatter_add_(2, indices.flatten(2), x.flatten(2))
-    torch.testing.assert_close(MaxUnpool(3)(x, size, indices), expected.reshape(2, 3, *size))
+    expected = torch.zeros(2, 3, *size)
+    for n, c, i, j in np.ndindex(*x.shape):
+        row, column = divmod(int(indices[n, c, i, j]), size[1])
+        expected[n, c, row, column] += x[n, c, i, j]
+    torch.testing.assert_close(MaxUnpool(3)(x, size, indices), expected)
 
 
 def test_pools_of_other_sizes_are_refused():

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -620,6 +621,7 @@ def test_misspelled_options_are_refused_with_the_nearest(action, parts):
     assert all(part in message for part in parts)
 
 
+@torch.no_grad()
 def test_segnet_undoes_pools_of_3x3():
     decoder = UnpoolDecoder([8, 8], [2, 4], 3, kernel_size=3).eval()
     x, maps, indices, sizes = torch.randn(1, 8, 21, 14), [], [], []
@@ -629,9 +631,9 @@ def test_segnet_undoes_pools_of_3x3():
         maps.append(x)
         indices.append(argmax)
     for step, size, argmax in zip(decoder.steps, sizes[::-1], indices[::-1], strict=True):
-        n, c = x.shape[:2]
-        spread = torch.zeros(n, c, size[0] * size[1]).scatter_add_(
-            2, argmax.flatten(2), x.flatten(2)
-        )
-        x = step.convs(spread.reshape(n, c, *size))
+        grown = torch.zeros(1, 8, *size)
+        for c, i, j in np.ndindex(*x.shape[1:]):
+            row, column = divmod(int(argmax[0, c, i, j]), size[1])
+            grown[0, c, row, column] = grown[0, c, row, column] + x[0, c, i, j]
+        x = step.convs(grown)
     torch.testing.assert_close(decoder(maps, sizes, indices), decoder.head(x))
