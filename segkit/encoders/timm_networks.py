@@ -39,14 +39,24 @@ class TimmEncoder(nn.Module):
         wants: what a decoder asks for. There is one map a stride, which serves before a pool as
             well as after it.
         in_channels: channels of the images.
+        frozen_stages: number of first strides with a map; the layers that these maps are made of
+            keep their weights and statistics.
 
     Raises:
-        UserError: maps that the network does not have, or that do not lie on the image's grid.
+        UserError: maps that the network does not have, or that do not lie on the image's grid; an
+            option out of range.
 
     Source: https://github.com/huggingface/pytorch-image-models
     """
 
-    def __init__(self, name: str, wants: Wants = EVERY_STRIDE, in_channels: int = 3) -> None:
+    def __init__(
+        self,
+        name: str,
+        wants: Wants = EVERY_STRIDE,
+        in_channels: int = 3,
+        *,
+        frozen_stages: int = 0,
+    ) -> None:
         super().__init__()
         refuse_indices(name, wants)
         self.name, self.in_channels = name, in_channels
@@ -63,6 +73,13 @@ class TimmEncoder(nn.Module):
         self.network = create(name, in_channels, **self._options)
         self._channels_come_last = self._takes_multiples = False
         self._try_out(channels)
+        if not 0 <= frozen_stages <= len(self._strides):
+            most = len(self._strides)
+            raise UserError(f"frozen_stages must be 0 to {most}, but got {frozen_stages}")
+        self._frozen: list[nn.Module] = []
+        if frozen_stages:
+            self._freeze(frozen_stages)
+            self.train()
 
     def forward(self, x: Tensor) -> Pyramid:
         """Run the network up to the deepest map."""
@@ -77,6 +94,13 @@ class TimmEncoder(nn.Module):
             found[stride] = grown[..., :height, :width]
         sizes = grid_sizes(x, found, self.stride)
         return Pyramid([found[spec.stride] for spec in self.specs], sizes)
+
+    def train(self, mode: bool = True) -> TimmEncoder:
+        """Set training mode, except for frozen layers, whose statistics must not change."""
+        super().train(mode)
+        for layer in self._frozen:
+            layer.eval()
+        return self
 
     def load_weights(self, source: str) -> None:
         """Load weights, which timm fits to the network and the number of channels.
@@ -111,6 +135,20 @@ class TimmEncoder(nn.Module):
                     f"stride {stride}; choose another network"
                 )
 
+    def _freeze(self, stages: int) -> None:
+        """Freeze the layers that the first maps are made of: those their gradients reach."""
+        owners = [(p, layer) for layer in self.network.modules() for p in layer.parameters(False)]
+        self.network.eval()
+        with torch.enable_grad():
+            side = 4 * max(self.stride, 32)
+            maps = self.network(torch.zeros(1, self.in_channels, side, side))
+            total = torch.stack([found.sum() for found in maps[:stages]]).sum()
+            reached = torch.autograd.grad(total, [p for p, _ in owners], allow_unused=True)
+        for (parameter, layer), gradient in zip(owners, reached, strict=True):
+            if gradient is not None:
+                parameter.requires_grad_(False)
+                self._frozen.append(layer)
+
 
 @register_family("encoder", "timm")
 @cache
@@ -135,9 +173,15 @@ def timm_network(name: str) -> Builder:
 
 
 def _backbone(name: str) -> Builder:
-    def build(wants: Wants = EVERY_STRIDE, in_channels: int = 3) -> TimmEncoder:
-        return TimmEncoder(name, wants, in_channels)
+    def build(
+        wants: Wants = EVERY_STRIDE,
+        in_channels: int = 3,
+        *,
+        frozen_stages: Annotated[int, Bounds(ge=0)] = 0,
+    ) -> TimmEncoder:
+        return TimmEncoder(name, wants, in_channels, frozen_stages=frozen_stages)
 
+    build.__doc__ = TimmEncoder.__doc__  # which tells of the option
     return build
 
 

@@ -72,6 +72,36 @@ def test_a_transformer_is_timm_s_and_its_pyramid_lies_on_the_grid(tmp_path):
     assert sees_all(encoder)
 
 
+@pytest.mark.parametrize(("taps", "blocks"), [("last", [5] * 4), ("spread", [0, 2, 3, 5])])
+def test_maps_of_a_transformer_are_made_of_the_blocks_that_are_tapped(taps, blocks):
+    encoder = find("encoder", "timm:test_vit")(pyramid_width=16, taps=taps).eval()
+    image = torch.randn(1, 3, 64, 96)
+    every = encoder.network.model.forward_intermediates(image, intermediates_only=True, norm=False)
+    assert len(every) == 6
+    for found, block, rescale in zip(encoder(image).maps, blocks, encoder.pyramid, strict=True):
+        torch.testing.assert_close(found, rescale(every[block]))
+    with pytest.raises(UserError, match="taps"):
+        find("encoder", "timm:test_vit")(taps="first")
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext"])
+def test_frozen_stages_change_nothing_that_their_maps_are_made_of(name):
+    encoder = find("encoder", f"timm:{name}")(frozen_stages=2).train()
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in encoder.parameters() if p.requires_grad], 0.1)
+    image = torch.randn(2, 3, 128, 128)
+    maps = encoder(image).maps
+    sum(found.square().mean() for found in maps).backward()
+    optimizer.step()
+    after = encoder.eval()(image).maps
+    encoder.load_state_dict(before)
+    original = encoder(image).maps
+    assert all(map(torch.equal, after[:2], original[:2]))
+    assert not any(map(torch.equal, after[2:], original[2:]))
+    with pytest.raises(UserError, match="frozen_stages must be 0 to"):
+        find("encoder", f"timm:{name}")(frozen_stages=9)
+
+
 @pytest.mark.slow
 @torch.no_grad()
 def test_patches_of_14_are_resampled(tmp_path):
