@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from torch import Tensor, nn
 
@@ -17,7 +17,7 @@ from segkit.features import Sizes, Tensors, Wants
 from segkit.registry import register
 from segkit.upsample import make_upsampler
 
-ATTENTION = ("none", "gates", "scse")
+Attention = Literal["none", "gates", "scse"]
 
 
 def _refuse_max_unpool(upsample: str) -> str:
@@ -75,13 +75,13 @@ class UNetDecoder(Climber):
         depth: int = 2,
         norm: NormName = "batch",
         normalize_maps: bool = False,
-        attention: Literal["none", "gates", "scse"] = "none",
+        attention: Attention = "none",
         deep_supervision: bool = False,
     ) -> None:
         super().__init__(in_channels, strides)
         _refuse_max_unpool(upsample)
-        if attention not in ATTENTION:
-            raise unknown_name("attention", attention, ATTENTION)
+        if attention not in get_args(Attention):
+            raise unknown_name("attention", attention, get_args(Attention))
         if normalize_maps and norm == "none":
             raise UserError("normalize_maps=True needs norm='batch' or 'group', but norm is 'none'")
         self.map_norms = nn.ModuleList(
