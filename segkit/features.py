@@ -52,9 +52,8 @@ class Wants(NamedTuple):
         every = [s for s in available if s >= self.finest] or list(available[-1:])
         chosen = sorted(every if self.strides is None else self.strides)
         if not chosen or not set(chosen) <= set(available):
-            needed = f"strides {chosen}" if chosen else f"stride {self.finest} or more"
             raise UserError(
-                f"the decoder needs maps of {needed} {self.place.replace('_', ' a ')}, but "
+                f"the decoder needs maps of strides {chosen} {self.place.replace('_', ' a ')}, but "
                 f"the encoder has strides {list(available)} there; choose another encoder or "
                 "decoder, or change the decoder's stride"
             )

@@ -51,10 +51,10 @@ def test_the_receptive_field_of_an_encoder_with_global_pools_is_the_image():
 
 
 def test_parts_that_do_not_fit_say_why():
-    fpn, unpool, unet = list_decoders(["fpn", "unpool", "unet"], "lenet", SIZE)
-    assert fpn.refusal == (
-        "the decoder needs maps of stride 4 or more before a pool, but the encoder has strides "
-        "[1, 2] there"
+    fcn, unpool, unet = list_decoders(["fcn", "unpool", "unet"], "lenet", SIZE)
+    assert fcn.refusal == (
+        "the decoder needs maps of strides [8, 16, 32] after a pool, but the encoder has strides "
+        "[2, 4] there"
     )
     assert "indices" in unpool.refusal
     assert (unet.refusal, unet.strides) == ("", (1, 2))

@@ -78,7 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
         show_inference(arguments.config, size, arguments.batch, bool(arguments.peer))
         return 0
     if len(arguments.config) > 1:
-        raise UserError(f"benchmark {arguments.what} takes one at a time")
+        what = "encoder" if arguments.what == "decoders" else "experiment"
+        raise UserError(f"benchmark {arguments.what} takes one {what} at a time")
     if arguments.what == "decoders":
         hardware = choose_hardware(arguments.device)
         show_decoders(arguments.config[0], size, arguments.batch, hardware, bool(arguments.peer))

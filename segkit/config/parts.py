@@ -150,9 +150,14 @@ def _derive(kind: str, name: str, factory: Callable[..., Any]) -> type[Section]:
         hint, default = hints.get(option.name, Any), option.default
         if kind == "loss" and option.name == "class_weights":
             hint, default = ClassWeights, "none"  # names become numbers once the data is known
-        default = ... if default is inspect.Parameter.empty else default
         text = described.get(option.name)
-        fields[option.name] = (_bounded(hint), Field(default, description=text))
+        if default is inspect.Parameter.empty:
+            field = Field(..., description=text)
+        elif isinstance(default, tuple):  # as YAML has it, a list, which is read as the hint says
+            field = Field(list(default), validate_default=True, description=text)
+        else:
+            field = Field(default, description=text)
+        fields[option.name] = (_bounded(hint), field)
     return create_model(f"{name}_{kind}", __base__=Section, **fields)
 
 

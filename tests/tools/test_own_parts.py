@@ -263,5 +263,5 @@ def test_own_parts_are_listed_with_their_costs(monkeypatch, capsys):
     output = capsys.readouterr().out
     assert re.search(r"^ scores +[\d,]+ .* 1 2 *$", output, re.MULTILINE)
     assert re.search(r"^ tiny_pools +[\d,]+ .* 1 2 4 *$", output, re.MULTILINE)
-    assert re.search(r"^ fpn +the decoder needs maps of stride 4", output, re.MULTILINE)
+    assert re.search(r"^ fcn +the decoder needs maps of strides", output, re.MULTILINE)
     assert "brier" in output
