@@ -29,9 +29,10 @@ test:
 
 test-tools: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/tools
+	$(BIN)/python -m pytest tests/export tests/doctor
 
 test-package: $(VENV)/.dev
-	$(BIN)/python -m pytest --ignore=tests/tools
+	$(BIN)/python -m pytest --ignore=tests/tools --ignore=tests/export --ignore=tests/doctor
 
 test-slow:
 	@$(MAKE) --no-print-directory --jobs=2 test-slow-export test-slow-others

@@ -112,7 +112,13 @@ def check_exact(model: nn.Module, length: int, period: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [c for c in NEAR if not c.stem.startswith("unpool")], ids=lambda c: c.stem
+    "config",
+    [
+        pytest.param(c, marks=pytest.mark.slow if c.stem.startswith(("dpt", "unetpl")) else ())
+        for c in NEAR
+        if not c.stem.startswith("unpool")
+    ],
+    ids=lambda c: c.stem,
 )
 def test_each_phase_of_the_shipped_networks_sees_what_its_gradient_reaches(config):
     check_exact(shipped(config), 512, 32)

@@ -347,8 +347,11 @@ def test_a_broken_tiff_is_one_sentence_with_its_name(tmp_path, damage):
             reader(path)
 
 
+LONG = [pytest.param(suffix, marks=pytest.mark.slow) for suffix in ("gif", "bmp")]
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "gif", "bmp", "npy"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", *LONG, "npy"])
 def test_no_damage_brings_another_exception(tmp_path, suffix):
     rng = np.random.default_rng(1)
     path = tmp_path / f"image.{suffix}"

@@ -131,6 +131,7 @@ def test_a_vgg_has_no_other_strides(stride):
 # The classifier as convolutions
 
 
+@pytest.mark.slow
 def test_the_classifier_equals_torchvision_at_the_centre_and_slides_over_larger_images():
     models = pytest.importorskip("torchvision.models")
     torch.manual_seed(0)

@@ -111,10 +111,12 @@ def test_a_mirrored_copy_is_found_on_request(town):
     assert second.endswith("val/images/mirror.png")
 
 
+@pytest.mark.slow
 def test_scenes_that_only_share_a_style_are_not_found(town):
     assert examine(town[0], Symmetric()) == []
 
 
+@pytest.mark.slow
 def test_what_the_hash_has_found_is_not_told_again(town):
     card, add = town
     add("same", lambda pixels: pixels)
@@ -126,6 +128,7 @@ def test_what_the_hash_has_found_is_not_told_again(town):
     assert found["look-alikes"].examples[0].startswith("7 | mirror")
 
 
+@pytest.mark.slow
 def test_each_image_is_described_once_though_splits_share_it(town):
     path, _ = town
     card = yaml.safe_load(path.read_text())
@@ -135,6 +138,7 @@ def test_each_image_is_described_once_though_splits_share_it(town):
     assert describer.calls == sum(COUNTS.values())
 
 
+@pytest.mark.slow
 def test_an_image_that_cannot_be_read_is_left_out(town):
     path, add = town
     add("mirror", mirrored)

@@ -110,7 +110,7 @@ def test_fewer_bounds_for_fewer_bits():
     assert find_failures(rough, Bounds(0.004)) != ()
 
 
-@pytest.mark.parametrize("form", ["torch", "torchscript"])
+@pytest.mark.parametrize("form", [pytest.param("torch", marks=pytest.mark.slow), "torchscript"])
 def test_the_mask_is_there_whatever_is_asked_for(form, run_dir):
     code, out = export(run_dir, "--output", "probabilities", "logits", form=form)
     assert code == 0

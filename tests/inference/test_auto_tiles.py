@@ -117,7 +117,9 @@ def test_a_limit_of_a_container_counts(tmp_path, monkeypatch):
     assert free_memory(CPU) == 450_000
 
 
-@pytest.mark.parametrize("views", [{}, {"flip": True, "scales": (0.6, 1.3)}])
+@pytest.mark.parametrize(
+    "views", [{}, pytest.param({"flip": True, "scales": (0.6, 1.3)}, marks=pytest.mark.slow)]
+)
 def test_auto_equals_whole_within_the_room(views, network, predictor_of, image, monkeypatch):
     model = network(name="fcn", stride=8)
     monkeypatch.setattr(

@@ -199,7 +199,7 @@ def straight(tiny_config, train, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_killed_wherever_it_hurts_and_resumed_ends_the_same(
     workers, tiny_config, straight, finish, tmp_path
 ):

@@ -62,6 +62,7 @@ def weights(run):
     return torch.load(run / "checkpoints/last.pt", weights_only=True)["model"]
 
 
+@pytest.mark.slow
 def test_parts_of_a_file_go_through_every_tool(
     experiment, train, evaluate, compare, predict, tiny_set, tmp_path, capsys
 ):

@@ -253,6 +253,7 @@ def test_a_mistake_that_the_second_process_alone_meets_is_told(
     assert said.count(f"error: {cut}") == 1, said
 
 
+@pytest.mark.slow
 def test_torchrun_ends_by_a_signal_with_all_saved(tiny_config, train, free_port, tmp_path):
     config = tiny_config({**PLAIN, "train.epochs": 9999, "data.batch_size": 1})
     run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
