@@ -8,39 +8,20 @@ keyword). A decoder of your own derives from `Decoder`, is registered with
 `@register("decoder", name)`, and can be tested with `segkit.testing.check_decoder`.
 """
 
-from segkit.decoders.base import Decoder
-from segkit.decoders.deeplabv3 import DeepLabV3Decoder, DeepLabV3PlusDecoder
-from segkit.decoders.dpt import DPTDecoder
-from segkit.decoders.fcn import FCNDecoder
-from segkit.decoders.fpn import FPNDecoder
-from segkit.decoders.interpolate import InterpolateDecoder
-from segkit.decoders.linknet import LinkNetDecoder
-from segkit.decoders.manet import MANetDecoder
-from segkit.decoders.pan import PANDecoder
-from segkit.decoders.pspnet import PSPNetDecoder
-from segkit.decoders.segformer import SegFormerDecoder
-from segkit.decoders.transposed import TransposedDecoder
-from segkit.decoders.unet import UNetDecoder
-from segkit.decoders.unetplusplus import UNetPlusPlusDecoder
-from segkit.decoders.unpool import UnpoolDecoder
-from segkit.decoders.upernet import UPerNetDecoder
-
-__all__ = [
-    "DPTDecoder",
-    "Decoder",
-    "DeepLabV3Decoder",
-    "DeepLabV3PlusDecoder",
-    "FCNDecoder",
-    "FPNDecoder",
-    "InterpolateDecoder",
-    "LinkNetDecoder",
-    "MANetDecoder",
-    "PANDecoder",
-    "PSPNetDecoder",
-    "SegFormerDecoder",
-    "TransposedDecoder",
-    "UNetDecoder",
-    "UNetPlusPlusDecoder",
-    "UPerNetDecoder",
-    "UnpoolDecoder",
-]
+from segkit.decoders.base import Decoder as Decoder
+from segkit.decoders.deeplabv3 import DeepLabV3Decoder as DeepLabV3Decoder
+from segkit.decoders.deeplabv3 import DeepLabV3PlusDecoder as DeepLabV3PlusDecoder
+from segkit.decoders.dpt import DPTDecoder as DPTDecoder
+from segkit.decoders.fcn import FCNDecoder as FCNDecoder
+from segkit.decoders.fpn import FPNDecoder as FPNDecoder
+from segkit.decoders.interpolate import InterpolateDecoder as InterpolateDecoder
+from segkit.decoders.linknet import LinkNetDecoder as LinkNetDecoder
+from segkit.decoders.manet import MANetDecoder as MANetDecoder
+from segkit.decoders.pan import PANDecoder as PANDecoder
+from segkit.decoders.pspnet import PSPNetDecoder as PSPNetDecoder
+from segkit.decoders.segformer import SegFormerDecoder as SegFormerDecoder
+from segkit.decoders.transposed import TransposedDecoder as TransposedDecoder
+from segkit.decoders.unet import UNetDecoder as UNetDecoder
+from segkit.decoders.unetplusplus import UNetPlusPlusDecoder as UNetPlusPlusDecoder
+from segkit.decoders.unpool import UnpoolDecoder as UnpoolDecoder
+from segkit.decoders.upernet import UPerNetDecoder as UPerNetDecoder
