@@ -81,7 +81,6 @@ class PyramidAttention(nn.Module):
         super().__init__()
         self.pooled = Pooled(in_channels, out_channels, 1, norm)
         self.middle = ConvNormAct(in_channels, out_channels, 1, norm)
-        self.pool = nn.MaxPool2d(2, ceil_mode=True)
         widths = (in_channels, out_channels, out_channels)
         self.down = nn.ModuleList(
             ConvNormAct(width, out_channels, kernel, "none")
@@ -96,7 +95,7 @@ class PyramidAttention(nn.Module):
         shapes, levels, small = [], [], x
         for down, across in zip(self.down, self.across, strict=True):
             shapes.append(small.shape[-2:])
-            small = down(self.pool(small))
+            small = down(_halved(small))
             levels.append(across(small))
         weights = levels.pop()
         while levels:
@@ -121,6 +120,12 @@ class _Weighed(nn.Module):
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         weights = self.weigh(coarse.mean((2, 3), keepdim=True)).sigmoid()
         return self.conv(fine) * weights + self.up(coarse, fine.shape[-2:])
+
+
+def _halved(x: Tensor) -> Tensor:
+    """Pool a map of any size, rounding up; with `ceil_mode`, a graph would keep its size."""
+    height, width = x.shape[-2:]
+    return F.max_pool2d(F.pad(x, (0, width % 2, 0, height % 2), mode="replicate"), 2)
 
 
 def _resized(x: Tensor, size: Sequence[int]) -> Tensor:

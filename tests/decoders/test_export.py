@@ -11,7 +11,8 @@ from torch import nn
 from torch.export import Dim
 
 # with a bed of nails, torch.export needs the settings of segkit.export
-VARIANTS = [name for name in networks.VARIANTS if not name.endswith("nails")]
+# and with PAN, which halves the coarsest map three times, at images of up to 128 pixels
+VARIANTS = [n for n in networks.VARIANTS if not n.endswith("nails") and n != "pan"]
 FIRST, *OTHERS = VARIANTS
 ALL = [FIRST, *(pytest.param(variant, marks=pytest.mark.slow) for variant in OTHERS)]
 
@@ -37,8 +38,9 @@ def traced(model: nn.Module, shape: tuple[int, ...]) -> torch.jit.ScriptModule:
         return torch.jit.trace(model, torch.randn(shape))
 
 
+# of every decoder, tests/export traces the network as it is deployed
 @pytest.mark.parametrize("shape", [MULTIPLE, ODD], ids=["multiple", "odd"])
-@pytest.mark.parametrize("variant", ALL)
+@pytest.mark.parametrize("variant", [FIRST, pytest.param("unpool-max", marks=pytest.mark.slow)])
 def test_a_trace_runs_at_other_sizes(variant, shape):
     model = build(variant).requires_grad_(False)
     check(traced(model, shape), model)
@@ -85,7 +87,7 @@ def test_onnx_runtime_gives_the_same_logits_at_other_sizes(variant):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ["unet-bilinear", "unpool-max", "upernet", "pan"])
 def test_a_graph_compiled_for_any_size_gives_the_same_logits(variant):
     torch._dynamo.reset()
     model = build(variant)
