@@ -18,6 +18,11 @@ from segkit.registry import find
 from segkit.summary import shown_layers, summarize, summary_json, totals
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*_vgg16.yaml"))
+FIRST = ("camvid_unet", "unet_", "unpool", "transposed", "fcn8s", "deeplabv3_", "manet")
+EACH = [
+    pytest.param(config, marks=() if config.stem.startswith(FIRST) else pytest.mark.slow)
+    for config in CONFIGS
+]
 PARAMETERS = {  # of torchvision's features, and with the classifier
     "vgg11": (9_220_480, 132_863_336),
     "vgg13": (9_404_992, 133_047_848),
@@ -80,7 +85,7 @@ def test_torchvision_counts_the_same():
     assert summary.field == math.inf  # the classifier's
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.stem)
+@pytest.mark.parametrize("config", EACH, ids=lambda c: c.stem)
 def test_macs_are_those_of_the_formula(config):
     model = tiny(config)
     macs = {}
@@ -111,7 +116,7 @@ def test_macs_are_those_of_the_formula(config):
     assert (summary.encoder_macs, summary.decoder_macs) == (of_encoder, summary.macs - of_encoder)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.stem)
+@pytest.mark.parametrize("config", EACH, ids=lambda c: c.stem)
 def test_the_rest_of_a_shipped_network(config):
     model = tiny(config).train()
     summary = summarize(model, 3, (50, 90))
@@ -151,7 +156,7 @@ def kept_by_autograd(model: nn.Module, size: tuple[int, int], images: int) -> in
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.stem)
+@pytest.mark.parametrize("config", EACH, ids=lambda c: c.stem)
 def test_activations_are_what_a_training_step_keeps(config):
     model = tiny(config).train()
     estimate = summarize(model, 3, (64, 96)).activation_bytes

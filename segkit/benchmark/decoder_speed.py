@@ -64,8 +64,8 @@ def measure_decoders(
         except UserError:
             continue
         networks = {"ours": model}
-        if peer and (other := _find_peer(name, encoder)) is not None:
-            networks |= {"peer": other[0], "peer_alike": other[1]}
+        if peer:
+            networks |= _find_peer(name, encoder, images)
         counted = {key: _count(network, images) for key, network in networks.items()}
         steps = {
             key: _step(network, images, target, hardware, alike=key != "peer")
@@ -76,14 +76,20 @@ def measure_decoders(
         yield DecoderSpeed(name, costs["ours"], costs.get("peer"), costs.get("peer_alike"))
 
 
-def _find_peer(name: str, encoder: str) -> tuple[nn.Module, nn.Module] | None:
-    """Build the peer's network twice; None if it has none, or none on this encoder."""
+def _find_peer(name: str, encoder: str, images: Tensor) -> dict[str, nn.Module]:
+    """Build the peer's network twice; none if it has none on this encoder, or for this size."""
     if name not in PEERS:
-        return None
+        return {}
+    keys = "peer", "peer_alike"
     try:
-        return build_peer(3, CLASSES, name, encoder), build_peer(3, CLASSES, name, encoder)
-    except (KeyError, ValueError, NotImplementedError):
-        return None
+        networks = {key: build_peer(3, CLASSES, name, encoder).eval() for key in keys}
+        with torch.no_grad():
+            networks["peer"](images)
+    except UserError:
+        raise  # there is no peer at all
+    except (KeyError, ValueError, NotImplementedError, RuntimeError):
+        return {}
+    return networks
 
 
 def _count(network: nn.Module, images: Tensor) -> tuple[int, float]:

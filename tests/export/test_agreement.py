@@ -14,10 +14,14 @@ from segkit.export.deployed import DeployedModel, to_program
 from segkit.export.onnx_format import OnnxFormat
 from segkit.export.openvino_format import OpenVinoFormat
 from segkit.export.torch_formats import CompiledFormat, ProgramFormat, ScriptFormat
-from segkit.model import SegmentationModel
+from segkit.model import SegmentationModel, create_model
 from segkit.normalize import Normalize
 
 ENCODERS = ("vgg13", "vgg16_bn", "vgg19", "vgg11_lrn", "vgg16_1x1")
+OF_ONE_WIDTH = (  # one of each family
+    *("lenet", "alexnet", "googlenet", "resnet18", "efficientnet_b0", "mobilenet_v3_large"),
+    *("convnext_tiny", "timm:test_vit"),
+)
 SIZES = ((1, 1), (32, 32), (33, 65), (127, 127), (341, 512))
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
 
@@ -88,6 +92,7 @@ def test_the_deployed_network_is_the_network(variant):
         torch.testing.assert_close(probabilities.sum(1), torch.ones(2, *size))
 
 
+@pytest.mark.slow
 def test_torch_files_agree_at_any_size(tmp_path):
     check_files(build("unet-bilinear"), (ProgramFormat(), ScriptFormat()), tmp_path, 1e-5)
 
@@ -135,6 +140,23 @@ def test_every_encoder_agrees_in_onnx_and_openvino(encoder, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("encoder", OF_ONE_WIDTH)
+def test_encoders_of_one_width_agree_in_onnx_and_openvino(encoder, tmp_path):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("openvino")
+    if encoder.startswith("timm:"):
+        pytest.importorskip("timm")
+    torch.manual_seed(0)
+    widths = [4] * (1 if encoder == "lenet" else 5)
+    model = create_model("unet", encoder, num_classes=3, widths=widths).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    check_files(model, (OnnxFormat(), OpenVinoFormat()), tmp_path, 1e-5, sizes=SIZES[:4])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "unet-bilinear"])
 def test_every_decoder_agrees_in_torch_files(variant, tmp_path):
     forms = ProgramFormat(), ScriptFormat()
@@ -168,7 +190,7 @@ def coverage() -> str:
     for decoder, options in VARIANTS.values():
         chosen = ", ".join(f"{key} {value}" for key, value in options.items())
         rows.append([f"`{decoder}`" + (f", {chosen}" if chosen else ""), *["yes"] * 4])
-    for encoder in ENCODERS:
+    for encoder in (*ENCODERS, *OF_ONE_WIDTH):
         rows.append([f"`unet` on `{encoder}`", "yes", "yes", "", ""])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 

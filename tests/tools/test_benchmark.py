@@ -125,6 +125,7 @@ def test_the_peer_is_timed_on_the_same_batch(benchmark, tiny_config, capsys):
     )
 
 
+@pytest.mark.slow
 def test_inference_is_timed_in_turns(benchmark, tiny_config, tmp_path, capsys):
     config = tiny_config()
     before = sorted(tmp_path.rglob("*"))
@@ -160,7 +161,7 @@ def test_the_inference_benchmark_tells_mistakes(benchmark, tiny_config, capsys):
 
 def test_decoders_are_timed_beside_the_peer_s(benchmark, monkeypatch, capsys):
     smp = pytest.importorskip("segmentation_models_pytorch")
-    monkeypatch.setattr(decoder_speed, "names", lambda kind: ["fcn", "unet", "unpool"])
+    monkeypatch.setattr(decoder_speed, "names", lambda kind: ["fcn", "pan", "unet", "unpool"])
     assert benchmark("decoders", "resnet18", "--size", 32, 64, "--batch", 2, "--peer", "smp") == 0
     out = capsys.readouterr().out
     assert "2 x 32x64 on resnet18" in out
@@ -168,8 +169,9 @@ def test_decoders_are_timed_beside_the_peer_s(benchmark, monkeypatch, capsys):
         name: [float(cell) for cell in cells.split("│") if cell.strip()]
         for name, cells in re.findall(r"│ (\w+) +│(.*)│\n", out)
     }
-    assert set(rows) == {"fcn", "unet"}  # unpool needs indices, which a ResNet does not have
-    assert len(rows["fcn"]) == 3  # the peer has none
+    assert set(rows) == {"fcn", "pan", "unet"}  # a ResNet has no indices for unpool
+    # the peer has no FCN, and its PAN takes no image as small as this one
+    assert len(rows["fcn"]) == len(rows["pan"]) == 3
     millions, gmac, seconds, *peer, ratio, _ = rows["unet"]
     network = segkit.create_model("unet", "resnet18", num_classes=8)
     assert millions == pytest.approx(sum(p.numel() for p in network.parameters()) / 1e6, abs=0.05)
@@ -179,8 +181,12 @@ def test_decoders_are_timed_beside_the_peer_s(benchmark, monkeypatch, capsys):
     assert ratio == pytest.approx(peer[2] / seconds, rel=0.1)
 
 
-def test_what_decoders_cannot_be_timed_on_is_told(benchmark, capsys):
+def test_what_decoders_cannot_be_timed_on_is_told(benchmark, monkeypatch, capsys):
     assert benchmark("decoders", "resnet19") == 2
     assert "did you mean" in capsys.readouterr().err
+    with monkeypatch.context() as gone:
+        gone.setitem(sys.modules, "segmentation_models_pytorch", None)
+        assert benchmark("decoders", "lenet", "--size", 32, 32, "--peer", "smp") == 2
+    assert "pip install 'segkit[bench]'" in capsys.readouterr().err
     assert benchmark("decoders", "lenet", "--size", 40, 40, "--peer", "smp") == 2
     assert "multiples of 32" in capsys.readouterr().err

@@ -136,6 +136,7 @@ def use(check, browse, train, evaluate, tiny_config, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_every_encoding_is_learned_alike(leaves, use, tmp_path):
     found = {}
     for index, (write_mask, label_map) in enumerate(MASKS.items()):
@@ -230,6 +231,7 @@ def test_class_weights_of_another_length_are_refused(leaves, train, tiny_config,
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.slow
 def test_a_cache_in_memory_changes_no_score(workers, leaves, train, tiny_config, tmp_path):
     augment = [{"RandomCrop": {"height": 32, "width": 32}}, {"HorizontalFlip": {}}]
     choices = {**CHOICES, "data.card": str(leaves()), "data.train_transforms": augment}
