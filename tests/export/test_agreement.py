@@ -24,7 +24,7 @@ OF_ONE_WIDTH = (  # one of each family
 )
 SIZES = ((1, 1), (32, 32), (33, 65), (127, 127), (341, 512))
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
-NOT_OPENVINO = ("timm:test_vit",)  # its resampled position embedding comes out otherwise there
+NOT_OPENVINO = ("timm:test_vit",)  # a plain vision transformer, which comes out otherwise there
 
 
 def tolerance_of(variant: str) -> float:
