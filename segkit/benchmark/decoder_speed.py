@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segkit.benchmark.peer import PEERS, build_peer
+from segkit.benchmark.peer import PEERS, build_peer, import_peer
+from segkit.benchmark.step_speed import plain_step
 from segkit.benchmark.timing import count_gflop, race
 from segkit.errors import UserError
 from segkit.features import Size
 from segkit.hardware import Hardware
-from segkit.model import create_model, logits_of
+from segkit.model import create_model
 from segkit.registry import find, names
 
 CLASSES = 8
+RATE = 1e-3  # of learning
 
 
 class Cost(NamedTuple):
@@ -56,6 +56,8 @@ def measure_decoders(
     if peer and any(side % 32 for side in size):
         raise UserError(f"the peer takes multiples of 32 alone, not {size[0]}x{size[1]}")
     find("encoder", encoder)  # an unknown name fits no decoder
+    if peer:
+        import_peer()
     images = torch.randn(batch, 3, *size)
     target = torch.randint(0, CLASSES, (batch, *size))
     for name in names("decoder"):
@@ -68,7 +70,7 @@ def measure_decoders(
             networks |= _find_peer(name, encoder, images)
         counted = {key: _count(network, images) for key, network in networks.items()}
         steps = {
-            key: _step(network, images, target, hardware, alike=key != "peer")
+            key: plain_step(network.train(), images, target, RATE, hardware, alike=key != "peer")
             for key, network in networks.items()
         }
         seconds = race(steps, hardware)
@@ -85,8 +87,7 @@ def _find_peer(name: str, encoder: str, images: Tensor) -> dict[str, nn.Module]:
         networks = {key: build_peer(3, CLASSES, name, encoder).eval() for key in keys}
         with torch.no_grad():
             networks["peer"](images)
-    except UserError:
-        raise  # there is no peer at all
+    # what it raises of encoders it cannot dilate, and of maps that are too small
     except (KeyError, ValueError, NotImplementedError, RuntimeError):
         return {}
     return networks
@@ -98,22 +99,3 @@ def _count(network: nn.Module, images: Tensor) -> tuple[int, float]:
     with torch.no_grad():
         gflop = count_gflop(lambda: network(images))
     return sum(p.numel() for p in network.parameters()), gflop / 2 / len(images)
-
-
-def _step(
-    network: nn.Module, images: Tensor, target: Tensor, hardware: Hardware, alike: bool
-) -> Callable[[], object]:
-    network.train()
-    network = hardware.to_device(network) if alike else network.to(hardware.device)
-    pixels = hardware.load(images) if alike else images.to(hardware.device)
-    wanted = target.to(hardware.device)
-    optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
-
-    def step() -> object:
-        optimizer.zero_grad()
-        with hardware.autocast() if alike else nullcontext():
-            logits = logits_of(network(pixels))
-        F.cross_entropy(logits.float(), wanted).backward()
-        return optimizer.step()
-
-    return step

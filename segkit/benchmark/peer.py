@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from segkit.errors import UserError
@@ -21,6 +23,15 @@ PEERS = {  # its networks by the names of our decoders
 }
 
 
+def import_peer() -> Any:
+    """Import the package, or say how to get it."""
+    try:
+        import segmentation_models_pytorch as smp
+    except ImportError as error:
+        raise UserError("--peer smp needs the peer; pip install 'segkit[bench]'") from error
+    return smp
+
+
 def build_peer(
     in_channels: int, num_classes: int, decoder: str = "unet", encoder: str = "vgg16"
 ) -> nn.Module:
@@ -29,11 +40,7 @@ def build_peer(
     Raises:
         UserError: the package is missing.
     """
-    try:
-        import segmentation_models_pytorch as smp
-    except ImportError as error:
-        raise UserError("--peer smp needs the peer; pip install 'segkit[bench]'") from error
-    model: nn.Module = getattr(smp, PEERS[decoder])(
+    model: nn.Module = getattr(import_peer(), PEERS[decoder])(
         encoder, encoder_weights=None, in_channels=in_channels, classes=num_classes
     )
     return model

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from segkit.benchmark.peer import build_peer
 from segkit.benchmark.timing import count_gflop, measure_memory, peak_convolution, race
@@ -17,6 +17,7 @@ from segkit.errors import UserError
 from segkit.experiment import Experiment
 from segkit.hardware import Hardware
 from segkit.labels import IGNORE_INDEX
+from segkit.model import logits_of
 from segkit.training.state import TrainingState
 from segkit.training.step import Step
 
@@ -88,17 +89,34 @@ def _peer(
 ) -> Callable[[], object]:
     """Build the step that segmentation_models.pytorch's documentation leads to."""
     model = build_peer(pixels.shape[1], num_classes)
-    model = hardware.to_device(model) if fair else model.to(hardware.device)
-    pixels = hardware.load(pixels) if fair else pixels.contiguous()
-    optimizer = torch.optim.AdamW(model.parameters(), rate)
     side = -torch.tensor(pixels.shape[-2:]) % 32  # the peer takes multiples of 32 alone
     pixels = F.pad(pixels, (0, int(side[1]), 0, int(side[0])))
     target = F.pad(target, (0, int(side[1]), 0, int(side[0])), value=IGNORE_INDEX)
+    return plain_step(model, pixels, target, rate, hardware, fair)
+
+
+def plain_step(
+    model: nn.Module, pixels: Tensor, target: Tensor, rate: float, hardware: Hardware, alike: bool
+) -> Callable[[], object]:
+    """Build a step by cross-entropy and AdamW, of a network from any toolkit.
+
+    Args:
+        model: from images to logits, in training mode.
+        pixels: normalised images.
+        target: class indices.
+        rate: of learning.
+        hardware: device and precision.
+        alike: in our precision and memory layout, and not in fp32 as a network comes.
+    """
+    model = hardware.to_device(model) if alike else model.to(hardware.device)
+    pixels = hardware.load(pixels) if alike else pixels.to(hardware.device).contiguous()
+    target = target.to(hardware.device)
+    optimizer = torch.optim.AdamW(model.parameters(), rate)
 
     def step() -> object:
         optimizer.zero_grad()
-        with hardware.autocast() if fair else nullcontext():
-            logits = model(pixels)
+        with hardware.autocast() if alike else nullcontext():
+            logits = logits_of(model(pixels))
         loss = F.cross_entropy(logits.float(), target, ignore_index=IGNORE_INDEX)
         loss.backward()
         return optimizer.step()
