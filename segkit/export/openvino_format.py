@@ -37,7 +37,9 @@ class OpenVinoFormat(Format):
             )
         graph = to_onnx(model, channels)
         with explained("OpenVINO cannot read this network"):
-            return import_openvino().Core().read_model(graph.SerializeToString())
+            built = import_openvino().Core().read_model(graph.SerializeToString())
+        resample_as_torch(built)
+        return built
 
     def quantize(self, built: Any, images: Images, kept: Sequence[str]) -> Any:
         """Quantise by NNCF, see `Format`."""
@@ -56,3 +58,26 @@ class OpenVinoFormat(Format):
     def files(self, path: Path) -> list[Path]:
         """List the weights and the graph, see `Format`."""
         return [path.with_suffix(".bin"), path]
+
+
+def resample_as_torch(built: Any) -> None:
+    """Replace bicubic interpolation with antialias, in place, by the mode that computes it.
+
+    OpenVINO reads ONNX's `antialias` into its mode `cubic`, which does not widen its kernel to
+    shrink a map. The position embeddings of vision transformers are resampled so; its mode
+    `bicubic_pillow` gives the numbers of torch.
+    """
+    import openvino.opset11 as ops
+
+    for node in built.get_ops():
+        if node.get_type_name() != "Interpolate":
+            continue
+        options = node.get_attributes()
+        if options["mode"] == "cubic" and options["antialias"]:
+            maps, size = node.input_values()[:2]
+            pads = options["pads_begin"], options["pads_end"]
+            coefficient = options["cube_coeff"]
+            resampled = ops.interpolate(
+                maps, size, "bicubic_pillow", "sizes", *pads, cube_coeff=coefficient
+            )
+            node.output(0).replace(resampled.output(0))

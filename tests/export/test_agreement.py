@@ -24,7 +24,6 @@ OF_ONE_WIDTH = (  # one of each family
 )
 SIZES = ((1, 1), (32, 32), (33, 65), (127, 127), (341, 512))
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
-NOT_OPENVINO = ("timm:test_vit",)  # a plain vision transformer, which comes out otherwise there
 
 
 def tolerance_of(variant: str) -> float:
@@ -154,8 +153,7 @@ def test_encoders_of_one_width_agree_in_onnx_and_openvino(encoder, tmp_path):
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, std=0.1)
             nn.init.uniform_(module.running_var, 0.5, 2)
-    forms = [OnnxFormat()] if encoder in NOT_OPENVINO else [OnnxFormat(), OpenVinoFormat()]
-    check_files(model, forms, tmp_path, 1e-5, sizes=SIZES[:4])
+    check_files(model, (OnnxFormat(), OpenVinoFormat()), tmp_path, 1e-5, sizes=SIZES[:4])
 
 
 @pytest.mark.slow
@@ -193,8 +191,7 @@ def coverage() -> str:
         chosen = ", ".join(f"{key} {value}" for key, value in options.items())
         rows.append([f"`{decoder}`" + (f", {chosen}" if chosen else ""), *["yes"] * 4])
     for encoder in (*ENCODERS, *OF_ONE_WIDTH):
-        openvino = "no" if encoder in NOT_OPENVINO else "yes"
-        rows.append([f"`unet` on `{encoder}`", "yes", openvino, "", ""])
+        rows.append([f"`unet` on `{encoder}`", "yes", "yes", "", ""])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
