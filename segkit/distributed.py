@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
 
 import torch
@@ -16,15 +17,25 @@ from torch import Tensor
 
 from segkit.errors import UserError
 
+STEP_TIMEOUT = timedelta(minutes=10)  # for the others in the midst of a step
+WAIT_TIMEOUT = timedelta(hours=12)  # while one process reads all masks, or finishes its images
+
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Processes:
-    """The process group of a run; with a single process, every collective does nothing."""
+    """The process group of a run; with a single process, every collective does nothing.
 
-    rank: int = 0  # rank of this process; only rank 0 prints and writes
-    count: int = 1  # number of processes (the world size)
+    Args:
+        rank: of this process; only rank 0 prints and writes.
+        count: number of processes (the world size).
+        waiting: a gloo group, for the collectives that may have to wait long for a process.
+    """
+
+    rank: int = 0
+    count: int = 1
+    waiting: Any = None
 
     @property
     def is_main(self) -> bool:
@@ -47,7 +58,7 @@ class Processes:
         """Gather a picklable value from each process, in order of rank."""
         values = [value] * self.count
         if self.count > 1:
-            dist.all_gather_object(values, value)
+            dist.all_gather_object(values, value, group=self.waiting)
         return values
 
     def barrier(self) -> None:
@@ -96,9 +107,9 @@ def join_processes(device: torch.device) -> Iterator[Processes]:
         attempt = os.environ["TORCHELASTIC_RESTART_COUNT"]
         store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=count)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=STEP_TIMEOUT)
     try:
-        yield Processes(rank, count)
+        yield Processes(rank, count, dist.new_group(backend="gloo", timeout=WAIT_TIMEOUT))
     except UserError as error:
         if not _is_first(store, str(error)):
             _leave()

@@ -20,7 +20,8 @@ from segkit.config import Config, TrainConfig
 from segkit.config.load import validate
 from segkit.data.card import Card, load_card
 from segkit.data.dataset import SegmentationDataset, as_sample, build_dataset
-from segkit.data.loader import EpochBatches, Loader
+from segkit.data.epoch_batches import EpochBatches
+from segkit.data.loader import Loader
 from segkit.data.reader import SampleReader, warn_of_overlap
 from segkit.data.statistics import Statistics, compute_statistics, count_classes
 from segkit.distributed import SINGLE, Processes

@@ -110,8 +110,13 @@ def choose_hardware(device: DeviceName = "auto", precision: PrecisionName = "aut
     """
     kind = _choose_device(device)
     # torchrun numbers the processes of a machine; each uses a device of its own
-    number = f":{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else ""
-    target = torch.device(f"cuda{number}" if kind == "cuda" else kind)
+    rank = os.environ.get("LOCAL_RANK")
+    if kind == "cuda" and rank is not None and int(rank) >= (count := torch.cuda.device_count()):
+        raise UserError(
+            f"there is no GPU for process {rank} of this machine, which shows {count}; use "
+            f"torchrun --nproc_per_node={count}"
+        )
+    target = torch.device("cuda", int(rank)) if kind == "cuda" and rank else torch.device(kind)
     if precision == "fp16" and kind == "cpu":
         raise UserError("precision fp16 needs a CUDA device; use bf16, fp32 or auto on a CPU")
     if precision in ("fp16", "bf16") and kind == "mps":

@@ -89,6 +89,18 @@ def test_auto_goes_by_what_the_gpu_has(monkeypatch, capability, precision):
     assert f"{capability[0]}.{capability[1]}" in hardware.why
 
 
+def test_each_process_takes_the_gpu_of_its_number_and_one_too_many_is_told(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for rank in (0, 1):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        assert choose_hardware("auto", "fp32").device == torch.device("cuda", rank)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UserError, match=r"no GPU for process 2 .* shows 2; .*--nproc_per_node=2"):
+        choose_hardware("auto", "fp32")
+    assert choose_hardware("cpu", "fp32").device == torch.device("cpu")
+
+
 def test_a_hidden_gpu_is_not_used(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_hardware("auto", "fp32").device.type == "cpu"

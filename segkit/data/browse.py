@@ -11,8 +11,8 @@ from torch import Tensor
 from segkit.config import Config
 from segkit.data.card import Card
 from segkit.data.dataset import build_dataset
+from segkit.data.epoch_batches import EpochBatches
 from segkit.data.images import Pixels
-from segkit.data.loader import EpochBatches
 from segkit.data.reader import SampleReader
 from segkit.data.statistics import channel_statistics
 from segkit.errors import UserError

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from segkit.data.dataset import Sample, as_class_indices, as_sample
 from segkit.data.dead_workers import raised_as_user_errors
+from segkit.data.epoch_batches import EpochBatches, Key
 from segkit.data.parallel import init_worker
 from segkit.errors import UserError
 from segkit.labels import IGNORE_INDEX
@@ -26,67 +25,10 @@ class Batch(NamedTuple):
     masks: Tensor  # class indices (N, H, W), uint8, 255 for void
     names: list[str]
 
-
-Key = tuple[int, int]  # epoch and index of a sample
-
-
-@dataclass(eq=False)
-class EpochBatches(Sampler[list[Key]]):
-    """Yields the batches of one process in an epoch, as keys (epoch, index).
-
-    A step takes one global batch, the `count * accumulate` batches of all processes, so which
-    samples a step has depends on its size alone. The last step of an epoch may have fewer, which
-    the processes share evenly; one of them may then have no batch. The epoch is part of the key,
-    so that persistent workers know it too.
-    """
-
-    length: int  # number of samples
-    batch_size: int  # of one process
-    _: KW_ONLY
-    seed: int = 0  # of the order
-    shuffle: bool = True  # False keeps the order of the data set
-    rank: int = 0  # number of this process
-    count: int = 1  # number of processes
-    accumulate: int = 1  # batches that each process has in a step
-
-    def __post_init__(self) -> None:
-        self.part = self.batch_size * self.count  # samples that all processes take at once
-        self.step_size = self.part * self.accumulate
-        self.epoch = self.skip = 0
-
-    def set_epoch(self, epoch: int, skip: int = 0) -> None:
-        """Choose the epoch that is read next, without its first `skip` steps."""
-        self.epoch, self.skip = epoch, skip
-
     @property
-    def steps(self) -> int:
-        """Number of steps in an epoch."""
-        return -(-self.length // self.step_size)
-
-    def batches_in(self, step: int) -> int:
-        """Return how many batches this process has in a step."""
-        return sum(1 for _ in self._parts(step))
-
-    def __len__(self) -> int:
-        return sum(self.batches_in(step) for step in range(self.skip, self.steps))
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        order = np.arange(self.length)
-        if self.shuffle:
-            seed = int(np.random.SeedSequence((self.seed, self.epoch)).generate_state(1)[0])
-            generator = torch.Generator().manual_seed(seed)
-            order = torch.randperm(self.length, generator=generator).numpy()
-        for step in range(self.skip, self.steps):
-            for part in self._parts(step):
-                yield [(self.epoch, index) for index in order[part].tolist()]
-
-    def _parts(self, step: int) -> Iterator[slice]:
-        """Yield the slices of the order that are the batches of a step."""
-        end = min((step + 1) * self.step_size, self.length)
-        for start in range(step * self.step_size, end, self.part):
-            mine = slice(start + self.rank, min(start + self.part, end), self.count)
-            if mine.start < mine.stop:
-                yield mine
+    def is_void(self) -> bool:
+        """Whether it weighs nothing and fills in for samples that the process does not have."""
+        return not self.names
 
 
 WORKER_TIMEOUT_S = 180  # without a batch after that long, a worker counts as stuck
@@ -135,7 +77,8 @@ class Loader:
     def steps(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
         """Yield this process's micro-batches of each step of an epoch, from step `start` on.
 
-        Where it has none in a step, it gets one whose mask is void.
+        All processes get as many, as each forward pass of a synchronised norm waits for theirs:
+        void ones fill up.
         """
         self.sampler.set_epoch(epoch, start)
         batches = self._read()
@@ -145,7 +88,8 @@ class Loader:
                 self._last = micro_batches[0]
             elif self._last is None:
                 [self._last] = _raised(_collate([self.dataset[epoch, 0]]))
-            yield micro_batches or [void_like(self._last)]
+            missing = self.sampler.most_batches_in(step) - len(micro_batches)
+            yield micro_batches + [void_like(self._last)] * missing
 
     def _read(self) -> Iterator[list[Batch]]:
         """Yield each batch as one `Batch` per image size."""
@@ -213,9 +157,9 @@ def _one_size(groups: Sequence[Batch]) -> Batch:
 
 
 def void_like(batch: Batch) -> Batch:
-    """Return a batch that weighs nothing, for a process without samples in a step."""
+    """Return a batch that weighs nothing, with the first image of another and a void mask."""
     masks = torch.full_like(batch.masks[:1], IGNORE_INDEX)
-    return Batch(batch.images[:1], masks, ["(none)"])
+    return Batch(batch.images[:1], masks, [])
 
 
 def as_batch(item: Any, start: int = 0) -> Batch:

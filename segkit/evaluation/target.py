@@ -16,7 +16,8 @@ from segkit.checkpoint import (
 from segkit.config import Config
 from segkit.data.card import Card, load_card
 from segkit.data.dataset import SegmentationDataset, build_dataset
-from segkit.data.loader import EpochBatches, Loader
+from segkit.data.epoch_batches import EpochBatches
+from segkit.data.loader import Loader
 from segkit.data.reader import SampleReader
 from segkit.distributed import SINGLE, Processes
 from segkit.errors import UserError

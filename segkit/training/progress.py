@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segkit.config import TrainConfig
-from segkit.data.loader import EpochBatches
+from segkit.data.epoch_batches import EpochBatches
 from segkit.evaluation import Evaluation
 
 Row = dict[str, Any]  # an epoch in metrics.csv

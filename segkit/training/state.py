@@ -21,7 +21,7 @@ from segkit.checkpoint import (
     restore_settings,
     save_checkpoint,
 )
-from segkit.data.loader import EpochBatches
+from segkit.data.epoch_batches import EpochBatches
 from segkit.errors import UserError
 from segkit.evaluation import Scores
 from segkit.experiment import Experiment
@@ -47,9 +47,8 @@ class TrainingState:
         self.average = None
         if train.ema:
             # batch norm statistics belong to the weights that made them: they are averaged as well
-            self.average = AveragedModel(
-                self.model, multi_avg_fn=_running_mean(train.ema), use_buffers=True
-            )
+            self.average = AveragedModel(self.model, use_buffers=True)
+            self.average.multi_avg_fn = _running_mean(train.ema, self.average.n_averaged)
         self.optimizer = build_optimizer(self.model, train.optimizer.model_dump())
         self.schedule = build_schedule(
             self.optimizer, train.schedule.model_dump(), train.epochs, sampler.steps
@@ -73,7 +72,8 @@ class TrainingState:
         """Send the first process's batch norm statistics to all, before they are used."""
         self.processes.broadcast(list(self.model.buffers()))
         if self.average is not None:
-            self.processes.broadcast(list(self.average.buffers()))
+            # its own buffer, a count that is equal in all processes, stays on the CPU
+            self.processes.broadcast(list(self.average.module.buffers()))
 
     def save_model(self, path: Path, scores: Scores | None = None) -> None:
         """Write a checkpoint to predict with."""
@@ -181,17 +181,21 @@ class TrainingState:
         }
 
 
-def _running_mean(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+def _running_mean(decay: float, steps: Tensor) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """Average tensors by `decay`, and by less at the start, which would count for too long.
 
     Whole numbers, such as batch norm's count of batches, are copied.
+
+    Args:
+        decay: share that is kept in each step.
+        steps: taken so far, on the CPU, where reading it waits for nothing.
     """
 
-    def update(averaged: Tensors, current: Tensors, steps: Tensor | int) -> None:
+    def update(averaged: Tensors, current: Tensors, _: Tensor | int) -> None:
         if not averaged[0].is_floating_point():  # a call has tensors of one type
             torch._foreach_copy_(averaged, current)
             return
-        kept = min(decay, (1 + float(steps)) / (10 + float(steps)))
+        kept = min(decay, (1 + steps.item()) / (10 + steps.item()))
         torch._foreach_lerp_(averaged, current, 1 - kept)
 
     return update

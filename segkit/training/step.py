@@ -17,6 +17,7 @@ from segkit.errors import UserError
 from segkit.experiment import Experiment
 from segkit.losses import mean_loss
 from segkit.model import all_logits, logits_of
+from segkit.training.filling_in import filling_in
 from segkit.training.state import TrainingState
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.SyncBatchNorm)
@@ -83,10 +84,11 @@ class Step:
         """Take a step and return the loss of this process' part, on the device.
 
         Args:
-            batches: of this process, one at least; a void one where it has none.
+            batches: of this process, as many as any other has; void ones fill up.
         """
         state = self.state
         loads = [self._load(batch) for batch in batches]
+        contexts = [filling_in(state.model) if b.is_void else nullcontext() for b in batches]
         normalizer = torch.stack([self.loss.normalizer(target) for _, target in loads]).sum(0)
         self.processes.all_reduce(normalizer)
         state.optimizer.zero_grad(set_to_none=True)
@@ -94,8 +96,8 @@ class Step:
         if self.train.skip_nonfinite:
             statistics = [buffer.clone() for buffer in state.model.buffers()]
         total = torch.zeros((), device=self.hardware.device)
-        for number, (pixels, target) in enumerate(loads):
-            with self._synchronising(number == len(loads) - 1), self.hardware.autocast():
+        for number, ((pixels, target), context) in enumerate(zip(loads, contexts, strict=True)):
+            with self._synchronising(number == len(loads) - 1), context, self.hardware.autocast():
                 outputs = all_logits(self.network(pixels))
                 with torch.autocast(self.hardware.device.type, enabled=False):
                     losses = [

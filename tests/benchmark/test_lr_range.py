@@ -9,7 +9,7 @@ import torch
 from segkit.benchmark import lr_range as range_test
 from segkit.benchmark.lr_range import find_lr, running_mean, suggest
 from segkit.config import load_config
-from segkit.data.loader import EpochBatches
+from segkit.data.epoch_batches import EpochBatches
 from segkit.errors import UserError
 from segkit.experiment import Experiment
 from segkit.hardware import choose_hardware

@@ -14,7 +14,8 @@ from PIL import Image
 from segkit.data import loader as loader_module
 from segkit.data.card import load_card
 from segkit.data.dataset import Sample, SegmentationDataset
-from segkit.data.loader import Batch, EpochBatches, Loader, as_batch
+from segkit.data.epoch_batches import EpochBatches
+from segkit.data.loader import Batch, Loader, as_batch
 from segkit.data.reader import SampleReader
 from segkit.errors import UserError
 
@@ -165,6 +166,8 @@ def test_a_step_has_the_same_samples_however_it_is_cut(length, batch_size, count
             for step, members in enumerate(steps, start=skip):
                 mine = [next(batches_read) for _ in range(part.batches_in(step))]
                 assert all(1 <= len(batch) <= batch_size for batch in mine)
+                most = max(one.batches_in(step) for one in parts)
+                assert part.most_batches_in(step) == most
                 members += [index for batch in mine for _, index in batch]
             assert list(batches_read) == []
             assert len(part) == sum(part.batches_in(step) for step in range(skip, part.steps))
@@ -444,7 +447,7 @@ def test_a_process_without_samples_in_a_step_gets_a_void_batch(start):
     """Of three samples in steps of two, the second process has none in the last step."""
     sampler = EpochBatches(3, 1, shuffle=False, rank=1, count=2)
     *_, [batch] = Loader(Squares(4, 4, 4), sampler).steps(0, start)
-    assert batch.names == ["(none)"]
+    assert batch.is_void
     assert batch.images.shape == (1, 3, 4, 8)
     assert (batch.masks == 255).all()
     assert batch.masks.shape == (1, 4, 8)

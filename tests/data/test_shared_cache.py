@@ -8,7 +8,8 @@ from PIL import Image
 from segkit.data import shared_cache
 from segkit.data.card import load_card
 from segkit.data.dataset import SegmentationDataset
-from segkit.data.loader import EpochBatches, Loader
+from segkit.data.epoch_batches import EpochBatches
+from segkit.data.loader import Loader
 from segkit.data.reader import SampleReader
 from segkit.data.shared_cache import SharedCache, free_memory
 from segkit.errors import UserError

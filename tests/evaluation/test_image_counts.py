@@ -7,7 +7,8 @@ from sklearn.metrics import confusion_matrix
 from torch import nn
 
 from segkit.data.dataset import Sample
-from segkit.data.loader import EpochBatches, Loader
+from segkit.data.epoch_batches import EpochBatches
+from segkit.data.loader import Loader
 from segkit.errors import UserError
 from segkit.evaluation.calibration import BINS
 from segkit.evaluation.images import evaluate_images, predict_samples

@@ -21,7 +21,8 @@ from torch import nn
 from segkit.config.load import dump_config, parse_config
 from segkit.data.card import Card
 from segkit.data.dataset import Sample
-from segkit.data.loader import EpochBatches, Loader
+from segkit.data.epoch_batches import EpochBatches
+from segkit.data.loader import Loader
 from segkit.drawing.masks import VOID_COLOR, colorize
 from segkit.errors import UserError
 from segkit.evaluation import evaluate_images, summarize_evaluation

@@ -18,8 +18,9 @@ from segkit.checkpoint import (
 from segkit.config import load_config
 from segkit.data.card import load_card
 from segkit.data.dataset import build_dataset
+from segkit.data.epoch_batches import EpochBatches
 from segkit.data.images import read_image
-from segkit.data.loader import EpochBatches, Loader
+from segkit.data.loader import Loader
 from segkit.data.reader import SampleReader
 from segkit.errors import UserError
 from segkit.evaluation import evaluate_images

@@ -9,7 +9,7 @@ from PIL import Image
 from segkit.config import load_config
 from segkit.data.card import load_card
 from segkit.data.dataset import build_dataset
-from segkit.data.loader import EpochBatches
+from segkit.data.epoch_batches import EpochBatches
 from segkit.data.reader import SampleReader
 from segkit.drawing import samples as sheets
 

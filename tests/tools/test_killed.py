@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from segkit.data.loader import EpochBatches
+from segkit.data.epoch_batches import EpochBatches
 from segkit.training.listeners import pictures
 from segkit.training.listeners.console import ConsoleLog
 from segkit.training.step import Step

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.multiprocessing
 from torch import nn
 
 from segkit.config import load_config
-from segkit.data.loader import Batch, EpochBatches, void_like
-from segkit.distributed import SINGLE, join_processes
+from segkit.data.epoch_batches import EpochBatches
+from segkit.data.loader import Batch, void_like
+from segkit.distributed import SINGLE, Processes, join_processes
 from segkit.experiment import Experiment
 from segkit.hardware import choose_hardware
 from segkit.training.state import TrainingState
@@ -229,6 +231,23 @@ def test_the_running_average_follows_by_hand(tiny_config):
         assert torch.allclose(judged[name], value, rtol=1e-9, atol=1e-12), name
     counts = [value for name, value in judged.items() if name.endswith("num_batches_tracked")]
     assert counts == [4] * len(counts)
+
+
+def test_the_running_averages_count_stays_out_of_collectives(tiny_config, monkeypatch):
+    """NCCL refuses tensors on the CPU, where the count is, while the model's are on a GPU."""
+    state = build(tiny_config(), ema=0.3).state
+    state.model.to("meta")
+    state.average.module.to("meta")
+    sent = []
+
+    def refusing_the_cpu(tensor, src):
+        assert tensor.device.type == "meta", "No backend type associated with device type cpu"
+        sent.append(tensor)
+
+    monkeypatch.setattr(dist, "broadcast", refusing_the_cpu)
+    state.processes = Processes(0, 2)
+    state.broadcast_buffers()
+    assert len(sent) == 2 * len(list(state.model.buffers())) > 0
 
 
 def test_the_compiled_model_shares_its_weights(tiny_config, monkeypatch):
