@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1] / "segkit"
 # Each may import those before it. The longest name counts: `data.card` would be apart from `data`.
 ORDER = (
     *("errors", "files", "labels", "units", "registry", "shipped", "invocation", "hub"),
-    *("hardware", "distributed", "normalize"),
+    *("limits", "hardware", "distributed", "normalize"),
     *("features", "blocks", "upsample", "losses", "optim", "decoders", "encoders"),
     *("dry_run", "receptive_field", "config", "model", "descriptors", "summary", "streets", "data"),
     *("tables", "model_folder", "checkpoint", "drawing", "inference", "evaluation", "publishing"),

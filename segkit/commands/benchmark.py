@@ -9,7 +9,6 @@ segkit benchmark inference unet_vgg16 exported/model_int8.xml --size 360 480 --p
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from segkit.commands.options import add_data_root, add_device, add_overrides, po
 from segkit.commands.summary import parse_size
 from segkit.config import load_config
 from segkit.errors import UserError
+from segkit.limits import cpu_count
 from segkit.tables import wide_console
 
 if TYPE_CHECKING:
@@ -177,9 +177,7 @@ def show_inference(sources: Sequence[str], size: Size, batch: int, peer: bool) -
 
     speeds, peak = measure_inference(list(find_contestants(sources, peer)), size, batch)
     reference = speeds[-1 if peer else 0].seconds
-    table = Table(
-        title=f"{batch} x {size[0]}x{size[1]}, {os.cpu_count()} CPUs, from bytes to classes"
-    )
+    table = Table(title=f"{batch} x {size[0]}x{size[1]}, {cpu_count()} CPUs, from bytes to classes")
     table.add_column("model")
     for column in ("ms an image", "images/s", "GFLOP", "of the peak", "memory MB", "times as fast"):
         table.add_column(column, justify="right")

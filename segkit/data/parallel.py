@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 import cv2
 
 from segkit.errors import UserError
+from segkit.limits import cpu_count
 
 AT_ONCE = 64  # calls handed out together; a split may have 100,000 samples
 T = TypeVar("T")
@@ -31,10 +32,10 @@ def parallel_map(function: Callable[[int], T], count: int) -> Iterator[T]:
     if "fork" in multiprocessing.get_all_start_methods():
         context = multiprocessing.get_context("fork")
         # forked processes inherit the function, which need not be picklable
-        pool = ProcessPoolExecutor(os.cpu_count(), context, _begin, (function,))
+        pool = ProcessPoolExecutor(cpu_count(), context, _begin, (function,))
         results = pool.map(_call, spans)
     else:
-        pool = ThreadPoolExecutor(os.cpu_count())
+        pool = ThreadPoolExecutor(cpu_count())
         results = pool.map(lambda span: [function(index) for index in span], spans)
     try:
         for part in results:
@@ -43,6 +44,29 @@ def parallel_map(function: Callable[[int], T], count: int) -> Iterator[T]:
         raise UserError(
             "a process that reads the data was killed; if memory ran out, close other programs"
         ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def in_threads(calls: Iterable[Callable[[], T]], threads: int) -> Iterator[T]:
+    """Do calls beside each other, and beside what produces them; yield the results in order.
+
+    Args:
+        calls: a few are taken ahead of the results.
+        threads: number of calls at once; 0 does one after the other in this thread.
+    """
+    if threads == 0:
+        yield from (call() for call in calls)
+        return
+    pending: deque[Future[T]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for call in calls:
+            pending.append(pool.submit(call))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 

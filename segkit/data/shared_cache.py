@@ -6,13 +6,13 @@ import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from segkit.errors import UserError
+from segkit.limits import free_ram
 
 ALIGNMENT = 16  # bytes; float32 pixels must not start at an odd address
 
@@ -68,11 +68,9 @@ class SharedCache:
 
 def free_memory() -> float:
     """Return how many bytes may be shared; infinity if the system does not say."""
-    free = math.inf  # not Linux: the system itself will say when there is no more
-    with suppress(OSError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                free = 1024 * int(line.split()[1])
+    known = free_ram()
+    # not Linux: the system itself will say when there is no more
+    free = math.inf if known is None else known
     with suppress(OSError):
         stat = os.statvfs("/dev/shm")
         free = min(free, stat.f_bavail * stat.f_frsize)

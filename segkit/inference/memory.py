@@ -15,14 +15,13 @@ from torch import Tensor
 
 from segkit.inference.backends.base import Backend
 from segkit.inference.prediction import to_prediction
+from segkit.limits import free_ram
 
 SIDES = (256, 512)  # of the tiles to measure
 INTERVAL = 0.001  # seconds between two looks at the memory; a layer of such a tile takes longer
 M_MMAP_THRESHOLD = -3  # glibc's number for the option
 RETURNED = 2**22  # bytes from which an allocation is returned when it is freed
 STATM = Path("/proc/self/statm")
-MEMINFO = Path("/proc/meminfo")
-CGROUP = Path("/sys/fs/cgroup")
 
 
 class Room(NamedTuple):
@@ -83,15 +82,7 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
-    if device.type != "cpu" or not STATM.exists():
-        return None
-    free = 1024 * _numbers(MEMINFO)["MemAvailable:"]
-    limit = CGROUP / "memory.max"  # of a container
-    if limit.exists() and (text := limit.read_text().strip()) != "max":
-        used = int((CGROUP / "memory.current").read_text())
-        cached = _numbers(CGROUP / "memory.stat")["inactive_file"]  # given up when needed
-        free = min(free, int(text) - used + cached)
-    return max(free, 0)
+    return free_ram() if device.type == "cpu" and STATM.exists() else None
 
 
 def held_memory(device: torch.device) -> int:
@@ -134,8 +125,3 @@ def _return_what_is_freed() -> None:
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_THRESHOLD, RETURNED)
         libc.malloc_trim(0)
-
-
-def _numbers(file: Path) -> dict[str, int]:
-    """Read a file with a name and a number on each line."""
-    return {line.split()[0]: int(line.split()[1]) for line in file.read_text().splitlines()}

@@ -9,7 +9,7 @@ from torch import nn
 
 from segkit.errors import UserError
 from segkit.inference import Tiles, memory
-from segkit.inference.memory import Room, find_room, free_memory, held_memory, peak_memory
+from segkit.inference.memory import Room, find_room, held_memory, peak_memory
 from segkit.inference.region import grow
 from segkit.receptive_field import Halo
 
@@ -105,18 +105,6 @@ def test_memory_is_measured_on_growing_tiles(monkeypatch):
 
 
 @on_linux
-def test_a_limit_of_a_container_counts(tmp_path, monkeypatch):
-    everything = free_memory(CPU)
-    assert everything > 0
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
-    (tmp_path / "memory.max").write_text("max\n")
-    assert free_memory(CPU) == pytest.approx(everything, rel=0.5)
-    (tmp_path / "memory.max").write_text("1000000\n")
-    (tmp_path / "memory.current").write_text("700000\n")
-    (tmp_path / "memory.stat").write_text("anon 500000\ninactive_file 150000\n")
-    assert free_memory(CPU) == 450_000
-
-
 @pytest.mark.parametrize(
     "views", [{}, pytest.param({"flip": True, "scales": (0.6, 1.3)}, marks=pytest.mark.slow)]
 )
