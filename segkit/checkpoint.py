@@ -38,7 +38,10 @@ def save_checkpoint(path: Path, content: dict[str, Any], previous: Path | None =
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, previous=previous, durable=True) as temporary:
             torch.save({"format": FORMAT, **content}, temporary)
-    except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into RuntimeError
+    except (OSError, RuntimeError) as error:
+        # torch's writer turns a full disk into this, but an error of a GPU may come to light here
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+            raise
         raise UserError(f"cannot write {path}: {error}; the file before it is untouched") from error
 
 

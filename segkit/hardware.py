@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -31,10 +32,20 @@ class Hardware:
     precision: Literal["fp32", "bf16", "fp16"]
     why: str
 
-    def autocast(self) -> AbstractContextManager[None]:
-        """Return the context manager for a forward pass."""
-        enabled = self.precision != "fp32"
-        return torch.autocast(self.device.type, DTYPES[self.precision], enabled=enabled)
+    @contextmanager
+    def autocast(self, search: bool = False) -> Iterator[None]:
+        """Compute a forward pass, and its backward pass, in the precision; all else is as before.
+
+        Args:
+            search: let cuDNN try its algorithms, which is worth it for many passes of one size.
+        """
+        is_fp32 = self.precision == "fp32"
+        with ExitStack() as stack:
+            if self.device.type == "cuda":
+                stack.enter_context(_cuda_switches(not is_fp32, search))
+            dtype = DTYPES[self.precision]
+            stack.enter_context(torch.autocast(self.device.type, dtype, enabled=not is_fp32))
+            yield
 
     def scaler(self) -> torch.amp.GradScaler:
         """Build the gradient scaler; it does nothing unless gradients are fp16."""
@@ -96,14 +107,17 @@ def hardware_of(model: nn.Module) -> Hardware:
     return Hardware(parameter.device, "fp32", "where the model is")
 
 
-def choose_hardware(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Hardware:
+def choose_hardware(
+    device: DeviceName = "auto", precision: PrecisionName = "auto", *, adapt: bool = False
+) -> Hardware:
     """Choose the device and the precision.
 
     Args:
-        device: `auto` is CUDA where available, else the CPU. MPS, Apple's GPU, is used on request
-            alone.
+        device: `auto` is CUDA where available, else MPS, Apple's GPU, else the CPU.
         precision: `auto` is bf16 where the hardware supports it, else fp16 on CUDA with tensor
             cores, else fp32. MPS computes in fp32.
+        adapt: compute in fp32 what the device cannot compute in the precision, instead of an error:
+            for a model that was trained elsewhere.
 
     Raises:
         UserError: an unknown device, one that is not available, or a precision that it lacks.
@@ -117,29 +131,43 @@ def choose_hardware(device: DeviceName = "auto", precision: PrecisionName = "aut
             f"torchrun --nproc_per_node={count}"
         )
     target = torch.device("cuda", int(rank)) if kind == "cuda" and rank else torch.device(kind)
-    if precision == "fp16" and kind == "cpu":
-        raise UserError("precision fp16 needs a CUDA device; use bf16, fp32 or auto on a CPU")
-    if precision in ("fp16", "bf16") and kind == "mps":
-        raise UserError(f"precision {precision} needs CUDA or a CPU; use fp32 or auto on MPS")
     chosen: Any = (precision, "as configured")
-    if precision == "auto" and kind == "mps":
+    if (kind, precision) in (("cpu", "fp16"), ("mps", "fp16"), ("mps", "bf16")):
+        if not adapt:
+            raise UserError(
+                f"precision {precision} cannot be had on {kind.upper()}; use fp32 or auto"
+            )
+        chosen = "fp32", f"{precision} cannot be had on {kind.upper()}"
+    elif precision == "auto" and kind == "mps":
         chosen = "fp32", "auto: the only one used on MPS"
     elif precision == "auto":
         chosen = _best_on_cuda(target) if kind == "cuda" else _best_on_cpu()
-    hardware = Hardware(target, *chosen)
-    # fp32 means fp32; beside bf16 and fp16, TF32's 10 bits of mantissa lose nothing
-    torch.backends.cudnn.allow_tf32 = hardware.precision != "fp32"
-    torch.backends.cuda.matmul.allow_tf32 = hardware.precision != "fp32"
-    return hardware
+    return Hardware(target, *chosen)
+
+
+@contextmanager
+def _cuda_switches(tf32: bool, search: bool) -> Iterator[None]:
+    """Set torch's switches, which are those of the process, for a while.
+
+    fp32 means fp32; beside bf16 and fp16, TF32's 10 bits of mantissa lose nothing.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    matmul.allow_tf32, cudnn.allow_tf32 = tf32, tf32
+    cudnn.benchmark = search or before[2]
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
 
 
 def _choose_device(name: DeviceName) -> str:
     if name not in get_args(DeviceName):
         raise unknown_name("device", name, get_args(DeviceName))
     has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if name == "auto":
-        return "cuda" if has_cuda else "cpu"
     available = [*["cuda"] * has_cuda, *["mps"] * has_mps, "cpu"]
+    if name == "auto":
+        return available[0]
     if name not in available:
         others = " or ".join(f"--device {other}" for other in available)
         raise UserError(f"there is no {name.upper()} device here; use {others}, or auto")

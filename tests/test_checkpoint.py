@@ -231,7 +231,10 @@ def test_other_classes_than_the_weights_are_refused(path):
 
 FAILURES = {
     "disk full": ("torch.save", OSError(28, "No space left on device")),
-    "disk full, in torch": ("torch.save", RuntimeError("unexpected pos 64 vs 0")),
+    "disk full, in torch": (
+        "torch.save",
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"),
+    ),
     "rename": ("os.replace", OSError(18, "Invalid cross-device link")),
     "sync": ("os.fsync", OSError(5, "Input/output error")),
 }
@@ -254,6 +257,20 @@ def test_a_failed_save_leaves_the_old_file(path, content, monkeypatch, target, f
     monkeypatch.undo()
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_error_of_a_gpu_is_not_taken_for_one_of_the_disk(path, content, monkeypatch):
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("torch.save", fail)
+    with pytest.raises(RuntimeError, match="illegal memory access") as error:
+        save_checkpoint(path, {**content, "epoch": 4})
+    assert not isinstance(error.value, UserError)
+    monkeypatch.undo()
+    assert path.read_bytes() == before
 
 
 def test_an_interrupted_save_leaves_the_old_file(path, content, monkeypatch):

@@ -1,5 +1,7 @@
 """Device and precision: what is chosen where, and what it does to a model."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -32,17 +34,20 @@ def test_an_unknown_device_is_refused():
         choose_hardware("gpu")
 
 
-def test_mps_is_taken_on_request_and_computes_in_fp32(monkeypatch):
+def test_mps_is_taken_where_there_is_no_cuda_and_computes_in_fp32(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_hardware("auto").device.type == "cpu"
-    hardware = choose_hardware("mps")
+    assert choose_hardware("cpu").device.type == "cpu"
+    assert choose_hardware("mps").device.type == "mps"
+    hardware = choose_hardware("auto")
     assert (hardware.device.type, hardware.precision) == ("mps", "fp32")
     assert str(hardware).startswith("MPS, fp32 (auto")
     assert str(hardware).endswith("), contiguous_format")
     assert hardware.widest_float == torch.float32
-    with pytest.raises(UserError, match="precision bf16 needs CUDA or a CPU; use fp32 or auto"):
+    with pytest.raises(UserError, match="bf16 cannot be had on MPS; use fp32 or auto"):
         choose_hardware("mps", "bf16")
+    adapted = choose_hardware("mps", "bf16", adapt=True)
+    assert (adapted.precision, adapted.why) == ("fp32", "bf16 cannot be had on MPS")
     with pytest.raises(UserError, match="use --device mps or --device cpu, or auto"):
         choose_hardware("cuda")
 
@@ -50,8 +55,10 @@ def test_mps_is_taken_on_request_and_computes_in_fp32(monkeypatch):
 @pytest.mark.parametrize("device", ["cpu", "auto"])
 def test_fp16_is_refused_on_a_cpu(monkeypatch, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match="fp16 needs a CUDA device; use bf16, fp32 or auto"):
+    with pytest.raises(UserError, match="fp16 cannot be had on CPU; use fp32 or auto"):
         choose_hardware(device, "fp16")
+    adapted = choose_hardware(device, "fp16", adapt=True)
+    assert (adapted.precision, adapted.why) == ("fp32", "fp16 cannot be had on CPU")
 
 
 @pytest.mark.parametrize(
@@ -123,6 +130,28 @@ def test_autocast_computes_in_the_precision(precision, dtype):
     assert layer.weight.dtype == torch.float32
     CrossEntropy()(out, torch.zeros(1, 3, 3, dtype=torch.long)).sum().backward()
     assert layer.weight.grad.dtype == torch.float32
+
+
+def test_the_switches_of_cuda_are_set_for_a_pass_alone(monkeypatch):
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # none is here
+
+    def switches():
+        return matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+
+    before = switches()
+    for precision, tf32 in (("fp32", False), ("bf16", True)):
+        hardware = Hardware(torch.device("cuda", 0), precision, "for the tests")
+        with hardware.autocast(search=True):
+            assert switches() == (tf32, tf32, True)
+        assert switches() == before
+        with pytest.raises(ZeroDivisionError), hardware.autocast(search=True):
+            _ = 1 / 0
+        assert switches() == before
+        with hardware.autocast():
+            assert switches() == (tf32, tf32, before[2])
+    with on_cpu("fp32").autocast(search=True):
+        assert switches() == before
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from types import FrameType, TracebackType
 
 
 class StopSignals:
-    """Notes that a signal has asked the run to stop, while it is entered."""
+    """Notes that a signal has asked the run to stop, while it is entered.
+
+    Outside the main thread, as in some notebooks and services, signals are left alone.
+    """
 
     def __init__(self, shared: bool) -> None:
         self.shared = shared
         self.requested, self.asked = False, 0.0  # asked when, by the monotonic clock
 
     def __enter__(self) -> StopSignals:
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        self.before = {number: signal.signal(number, self._note) for number in numbers}
+        self.before = {}
+        if threading.current_thread() is threading.main_thread():  # no other may handle signals
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(

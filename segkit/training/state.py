@@ -88,10 +88,12 @@ class TrainingState:
         training = {
             "position": asdict(self.progress),
             "optimizer": self.optimizer.state_dict(),
+            "optimizer_name": type(self.optimizer).__name__,
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "random_states": random_states,  # one a process
+            "rounding": self._rounding(),
             "step_size": self.sampler.step_size,
             "length": self.sampler.length,
         }
@@ -119,16 +121,21 @@ class TrainingState:
                 f"folder, {path.parent.parent}, to keep those, add --override to go on with the "
                 "new ones, or start another run with --set run_dir=DIR"
             )
-        before, now = restore_classes(content), list(self.experiment.classes.names)
-        if before != now:
+        names, now = restore_classes(content), list(self.experiment.classes.names)
+        if names != now:
             raise UserError(
-                f"{path} was trained on the classes {before}, but now there are {now}; start "
+                f"{path} was trained on the classes {names}, but now there are {now}; start "
                 "another run with --set run_dir=DIR"
             )
         load_weights(self.model, content["model"], path)
         if not self._restore_optimizer(training, changed=bool(changed)):
             changed.append("the optimiser starts anew")
-        self.scaler.load_state_dict(training["scaler"])
+        for key, value in self._rounding().items():
+            before = training.get("rounding", {}).get(key, value)
+            if before != value:
+                changed.append(f"{key}: {before} -> {value}")
+        if self.scaler.is_enabled() and training["scaler"]:  # else it starts as a fresh one
+            self.scaler.load_state_dict(training["scaler"])
         if self.average is not None and training["average"] is not None:
             self.average.load_state_dict(training["average"])
         states, rank = training["random_states"], self.processes.rank
@@ -144,6 +151,15 @@ class TrainingState:
             self.schedule.last_epoch = self.progress.epoch * self.sampler.steps + done
         return changed
 
+    def _rounding(self) -> dict[str, Any]:
+        """Return what the last bits depend on, and the machine may choose."""
+        hardware = self.experiment.hardware
+        return {
+            "device": hardware.device.type,
+            "precision": hardware.precision,
+            "threads": torch.get_num_threads() if hardware.device.type == "cpu" else None,
+        }
+
     def _restore_optimizer(self, training: dict[str, Any], changed: bool) -> bool:
         """Restore optimiser and schedule, with their settings as they are now.
 
@@ -153,7 +169,7 @@ class TrainingState:
             {key: value for key, value in group.items() if key != "params"}
             for group in self.optimizer.param_groups
         ]
-        fits = _shape(training["optimizer"]) == _shape(self.optimizer.state_dict())
+        fits = _fits(training, self.optimizer)
         if fits:
             self.optimizer.load_state_dict(training["optimizer"])
         rates = self.schedule.base_lrs
@@ -201,9 +217,15 @@ def _running_mean(decay: float, steps: Tensor) -> Callable[[Tensors, Tensors, Te
     return update
 
 
-def _shape(optimizer: dict[str, Any]) -> list[Any]:
-    """Return what must agree for the state of one optimiser to fit another."""
-    return [(sorted(group), group["params"]) for group in optimizer["param_groups"]]
+def _fits(training: dict[str, Any], optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether a saved optimiser is of the same kind, and has as many parameters."""
+    saved, own = training["optimizer"]["param_groups"], optimizer.state_dict()["param_groups"]
+    if [group["params"] for group in saved] != [group["params"] for group in own]:
+        return False
+    if "optimizer_name" in training:
+        return bool(training["optimizer_name"] == type(optimizer).__name__)
+    # before the name was kept; another version of torch may have more keys
+    return [sorted(group) for group in saved] == [sorted(group) for group in own]
 
 
 def _random_states() -> dict[str, Any]:

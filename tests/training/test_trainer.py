@@ -1,5 +1,8 @@
 """The loop by itself: what listeners hear, and in which order."""
 
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +11,7 @@ from torch.utils.data import TensorDataset
 from segkit.distributed import Processes
 from segkit.errors import UserError
 from segkit.experiment import Experiment
-from segkit.hardware import choose_hardware
+from segkit.hardware import Hardware, choose_hardware
 from segkit.training.listeners import Listener, console
 from segkit.training.trainer import Trainer
 
@@ -19,11 +22,11 @@ def experiment(val=True, **options):
     masks = (images[:, 0] > 0).long()
     torch.manual_seed(0)
     train = {"epochs": 2, "optimizer": {"name": "sgd", "lr": 0.1}, "batch_size": 4, **options}
+    train.setdefault("hardware", choose_hardware("cpu", "fp32"))
     return Experiment(
         nn.Conv2d(3, 2, 1),
         TensorDataset(images, masks),
         TensorDataset(images[:2], masks[:2]) if val else None,
-        hardware=choose_hardware("cpu", "fp32"),
         **train,
     )
 
@@ -104,6 +107,64 @@ def test_a_request_to_stop_is_heard_after_the_step():
     trainer.fit()
     assert recorder.events == ["start", "epoch_start", "step", "stop", "end"]
     assert trainer.stopped
+
+
+def test_outside_the_main_thread_a_run_trains_as_it_does_within():
+    """Notebooks and services call from threads, in which Python sets no handlers of signals."""
+    expected = Trainer(experiment()).fit()
+    before = signal.getsignal(signal.SIGINT)
+    with ThreadPoolExecutor(1) as pool:
+        history = pool.submit(lambda: Trainer(experiment()).fit()).result()
+    assert [row["loss"] for row in history] == [row["loss"] for row in expected]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def go_on(folder, **options):
+    trainer = Trainer(experiment(epochs=1, **options), folder, resume=True)
+    return trainer, [note for note in trainer.notes if note.startswith("changed")]
+
+
+def test_going_on_elsewhere_tells_what_rounds_otherwise(tmp_path, monkeypatch):
+    Trainer(experiment(epochs=1), tmp_path).fit()
+    assert go_on(tmp_path)[1] == []
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads + 1)
+    bf16 = choose_hardware("cpu", "bf16")
+    assert go_on(tmp_path, hardware=bf16)[1] == [
+        "changed  precision: fp32 -> bf16",
+        f"changed  threads: {threads} -> {threads + 1}",
+    ]
+
+
+def test_a_run_without_a_scaler_goes_on_with_one(tmp_path, monkeypatch):
+    Trainer(experiment(epochs=1), tmp_path).fit()
+    monkeypatch.setattr(Hardware, "scaler", lambda _: torch.amp.GradScaler("cpu", 512.0))
+    trainer, _ = go_on(tmp_path)
+    assert trainer.state.scaler.get_scale() == 512
+    trainer.state.save(trainer.folder.last)
+    monkeypatch.setattr(Hardware, "scaler", lambda _: torch.amp.GradScaler("cpu", 64.0))
+    assert go_on(tmp_path)[0].state.scaler.get_scale() == 512
+
+
+def test_the_optimiser_goes_on_where_another_torch_has_more_keys(tmp_path):
+    sgd = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
+    Trainer(experiment(epochs=1, optimizer=sgd), tmp_path).fit()
+    path = tmp_path / "checkpoints" / "last.pt"
+    content = torch.load(path, weights_only=True)
+    del content["training"]["optimizer"]["param_groups"][0]["fused"]
+    torch.save(content, path)
+    trainer, changes = go_on(tmp_path, optimizer=sgd)
+    assert changes == []
+    [*momenta] = [state["momentum_buffer"] for state in trainer.state.optimizer.state.values()]
+    assert len(momenta) == 2
+    assert all(momentum.any() for momentum in momenta)
+    trainer = Trainer(
+        experiment(epochs=1, optimizer={"name": "adamw", "lr": 0.1}),
+        tmp_path,
+        resume=True,
+        override=True,
+    )
+    assert "changed  the optimiser starts anew" in trainer.notes
 
 
 def test_the_end_comes_after_an_error_too():

@@ -55,6 +55,8 @@ def make_backend(
 ) -> Backend:
     """Open an exported file, or rebuild the model of a checkpoint in the precision it had.
 
+    Where the device lacks that precision, it computes in fp32.
+
     Args:
         content: see `load_content`.
         source: of the content.
@@ -71,7 +73,7 @@ def make_backend(
         return open_exported(Path(source), device)
     config = restore_config(content, source)
     statistics = restore_statistics(content, config)
-    hardware = choose_hardware(device, "auto" if fast else config.precision)
+    hardware = choose_hardware(device, "auto" if fast else config.precision, adapt=True)
     model = restore_model(content, source)
     if fast:
         fold_batch_norm(model.eval())

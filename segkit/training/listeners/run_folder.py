@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import segkit
 from segkit.checkpoint import BEST, LAST, PREVIOUS, load_checkpoint
 from segkit.config import dump_config
 from segkit.config.load import RUN_CONFIG
@@ -56,6 +57,7 @@ class RunFolder(Listener):
         self.previous = self.path / "checkpoints" / PREVIOUS
         self.best = self.path / "checkpoints" / BEST
         self.saved = time.monotonic()
+        self.is_begun = False  # whether this process has written a checkpoint
         exists = holds_run(self.path)
         if exists and not resume:
             command = again("train", str(self.path), "--resume")
@@ -113,6 +115,11 @@ class RunFolder(Listener):
         if processes.all_reduce(torch.tensor(due, device=device)).item() > 0:
             self._save(trainer)
 
+    def on_validation_start(self, trainer: Run) -> None:
+        """Write the first checkpoint: an image too large for the memory may end the process."""
+        if not self.is_begun:
+            self._save(trainer)
+
     def on_epoch_end(self, trainer: Run, row: Row, scores: Scores | None) -> None:
         """Keep the best model, the history, and a checkpoint to resume from."""
         progress = trainer.state.progress
@@ -133,6 +140,7 @@ class RunFolder(Listener):
         trainer.collect_loss()
         trainer.state.save(self.last)
         self.saved = time.monotonic()
+        self.is_begun = True
 
     def write_history(self, history: Sequence[Row]) -> None:
         """Write one row an epoch, whole each time, so that a resumed run leaves no double rows."""
@@ -163,7 +171,7 @@ def _every(experiment: Experiment) -> Every:
 
 def environment(experiment: Experiment) -> dict[str, Any]:
     """Describe what a run's outcome may depend on besides its config."""
-    packages = ("segkit", "torch", "torchvision", "albumentations", "numpy", "torchmetrics")
+    packages = ("torch", "torchvision", "albumentations", "numpy", "torchmetrics")
     statistics = experiment.statistics
     return {
         "command": sys.argv,
@@ -174,7 +182,7 @@ def environment(experiment: Experiment) -> dict[str, Any]:
         "statistics": None if statistics is None else statistics._asdict(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: version(name) for name in packages},
+        "packages": {"segkit": segkit.__version__} | {name: version(name) for name in packages},
         "device": str(experiment.hardware),
         "threads": torch.get_num_threads(),
         "processes": experiment.processes.count,
@@ -184,9 +192,11 @@ def environment(experiment: Experiment) -> dict[str, Any]:
 
 def _git_commit() -> str | None:
     """Return the commit of segkit's own checkout, with + for uncommitted changes."""
-    here = Path(__file__).parent
+    checkout = Path(segkit.__file__).parents[1]
+    if not (checkout / ".git").exists():  # an installed package may lie within another checkout
+        return None
     try:
-        git = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+"]
+        git = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--dirty=+"]
         done = subprocess.run(git, capture_output=True, text=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
