@@ -90,6 +90,10 @@ def run(arguments: argparse.Namespace) -> int:
     for line in headlines(results):
         console.print(line, markup=False)
     console.print(speed(results.images / evaluation.seconds))
+    if evaluation.tiled is not None:
+        console.print(
+            f"in exact tiles, as '{evaluation.tiled}' does not fit into memory", markup=False
+        )
     if arguments.conventions:
         console.print(convention_table(results))
 

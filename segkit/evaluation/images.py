@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,14 +16,18 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from segkit.data.dataset import as_sample
 from segkit.data.loader import as_batch
+from segkit.data.parallel import in_threads
 from segkit.distributed import SINGLE, Processes
 from segkit.errors import UserError
 from segkit.evaluation.boundary import BoundaryCounts, boundary_counts
 from segkit.evaluation.calibration import calibration_counts
 from segkit.evaluation.scores import Scores, scores_of
+from segkit.evaluation.segmenter import Segmenter
 from segkit.inference import Prediction, Predictor
 from segkit.labels import IGNORE_INDEX
 from segkit.losses import Loss, mean_loss
+
+COUNTING_THREADS = 4
 
 
 class ImageCounts(NamedTuple):
@@ -47,6 +51,8 @@ class Evaluation:
         boundary: of each image, arrays `(N, ...)`; None unless asked for.
         calibration: bins of confidence, `(BINS, 3)`; None unless asked for.
         loss: of the split as if it were one batch; None unless asked for.
+        tiled: the first image that was too large for the memory of the device, so that it and
+            those after it were predicted in exact tiles.
     """
 
     names: tuple[str, ...]
@@ -55,6 +61,7 @@ class Evaluation:
     boundary: BoundaryCounts | None = None
     calibration: NDArray[np.float64] | None = None
     loss: float | None = None
+    tiled: str | None = None
 
     @cached_property
     def matrix(self) -> Tensor:
@@ -93,16 +100,32 @@ def evaluate_images(
         processes: each has a loader of its own part of the split; all get the whole result.
         boundaries: also count at the boundaries between classes.
         calibration: also compare confidence with accuracy.
-        loss: also compute this loss; for a predictor without tiles and views alone.
+        loss: also compute this loss; for a predictor without blended tiles and views alone.
+
+    Raises:
+        UserError: no image, or one that there is too little memory for in any way.
     """
     start = time.perf_counter()
+    segment = Segmenter(predictor, confidence=calibration, logits=loss is not None)
+
+    def counts() -> Iterator[Callable[[], ImageCounts]]:
+        total = 0
+        for item in loader:
+            batch = as_batch(item, total)
+            total += len(batch.images)
+            for image, target, name in zip(*batch, strict=True):
+                prediction = segment(image, name)
+                yield partial(count, name, prediction, target, num_classes, boundaries, loss)
+
+    # counting takes the CPU as long as predicting takes a GPU
+    threads = 0 if predictor.backend.device.type == "cpu" else COUNTING_THREADS
     found: list[ImageCounts] = []
-    for item in loader:
-        for image, target, name in zip(*as_batch(item, len(found)), strict=True):
-            prediction = predictor.segment(image, confidence=calibration, logits=loss is not None)
-            found.append(count(name, prediction, target, num_classes, boundaries, loss))
-            on_image()
-    parts = [part for parts in processes.all_gather(found) for part in parts]
+    for each in in_threads(counts(), threads):
+        found.append(each)
+        on_image()
+    gathered = processes.all_gather((found, segment.tiled))
+    parts = [part for parts, _ in gathered for part in parts]
+    tiled = min((name for _, name in gathered if name is not None), default=None)
     if not parts:
         raise UserError("there is no image to evaluate: the loader yields no batch")
     parts.sort(key=lambda part: part.name)
@@ -116,6 +139,7 @@ def evaluate_images(
         BoundaryCounts(*map(np.stack, zip(*edges, strict=True))) if edges else None,
         np.sum(bins, axis=0) if bins else None,
         mean_loss(*torch.stack(losses).sum(0)).item() if losses else None,
+        tiled,
     )
 
 
@@ -133,9 +157,10 @@ def predict_samples(
     predictor: Predictor, dataset: Any, indices: Iterable[int]
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Predict samples of a data set; yield image `(C, H, W)`, target and prediction `(H, W)`."""
+    segment = Segmenter(predictor)
     for index in indices:
-        image, target, _ = as_sample(dataset[index], index)
-        yield image, target, predictor.segment(image).mask.cpu()
+        image, target, name = as_sample(dataset[index], index)
+        yield image, target, segment(image, name).mask.cpu()
 
 
 def count(
@@ -148,21 +173,24 @@ def count(
 ) -> ImageCounts:
     """Compare a prediction with its target; if it has a confidence, also count calibration."""
     mask = prediction.mask
+    if mask.device.type == "mps":  # it cannot count whole numbers, and has no float64
+        mask = mask.cpu()
     there = target.to(mask.device)
     rows = torch.where(there == IGNORE_INDEX, num_classes, there.long())
     matrix = multiclass_confusion_matrix(mask.long(), rows, num_classes + 1, validate_args=False)
     bins = None
     if prediction.confidence is not None:
-        labelled = there != IGNORE_INDEX
-        hits = mask[labelled] == there[labelled]
+        labelled = target.cpu() != IGNORE_INDEX
+        hits = mask.cpu()[labelled] == target.cpu()[labelled]
         # on the CPU, whose sums of fractions are the same each time
-        bins = calibration_counts(prediction.confidence[labelled].cpu(), hits.cpu())
+        bins = calibration_counts(prediction.confidence.cpu()[labelled], hits)
     at_boundaries = None
     if boundaries:
         labels = target.to(torch.uint8).cpu().numpy()
         at_boundaries = boundary_counts(mask.cpu().numpy(), labels, num_classes)
     terms = None
     if loss is not None and prediction.logits is not None:
-        logits, classes = prediction.logits[None], there[None].long()
-        terms = torch.stack([loss.terms(logits, classes), loss.normalizer(classes)]).double().cpu()
+        logits = prediction.logits.unsqueeze(0)
+        classes = target.to(logits.device).long().unsqueeze(0)
+        terms = torch.stack([loss.terms(logits, classes), loss.normalizer(classes)]).cpu().double()
     return ImageCounts(name, matrix[:, :-1].int().cpu(), at_boundaries, bins, terms)

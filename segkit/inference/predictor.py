@@ -9,12 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segkit.checkpoint import (
-    find_checkpoint,
-    restore_card,
-    restore_config,
-    restore_statistics,
-)
+from segkit.checkpoint import find_checkpoint, restore_card, restore_config, restore_statistics
 from segkit.data.card import Card
 from segkit.errors import UserError
 from segkit.features import Size
@@ -175,21 +170,25 @@ class Predictor:
                 given no mean and std.
             confidence: as for a call.
             probabilities: as for a call.
-            logits: also return those; for a predictor without tiles and views alone.
+            logits: also return those; for a predictor without blended tiles and views alone.
         """
-        if logits and (self.averages or self.tiles):
-            raise UserError("tiles and averaged views have no logits; leave them out of this one")
+        if logits and (self.averages or (self.tiles and self.tiles.mode == "blend")):
+            raise UserError(
+                "blended tiles and averaged views have no logits; leave them out of this one"
+            )
         size, tiles = _size(pixels), self._tiles_for(pixels)
         if tiles is None:
             scores = self._scores(pixels, whole(size))
             found = to_prediction(scores, self.averages, confidence, probabilities)
             return found._replace(logits=scores) if logits else found
         blended = self.averages or tiles.mode == "blend"
-        parts = (
-            (region, to_prediction(scores, blended, confidence, probabilities))
-            for region, scores in self._parts(pixels, tiles)
-        )
-        return assemble(size, parts)
+
+        def parts() -> Iterator[tuple[Region, Prediction]]:
+            for region, scores in self._parts(pixels, tiles):
+                found = to_prediction(scores, blended, confidence, probabilities)
+                yield region, found._replace(logits=scores) if logits else found
+
+        return assemble(size, parts())
 
     def _tiles_for(self, pixels: Tensor) -> Tiles | None:
         """Return the tiles to cut an image into; None: it stays whole."""

@@ -168,15 +168,15 @@ def blend(
     """
     tops, lefts = (tiles.starts(length, stride) for length in size)
     height, width = (min(tiles.aligned(stride), length) for length in size)
-    row_weights, column_weights = _fade(height), _fade(width)
+    window = _fade(height)[:, None] * _fade(width)
     total, weight = torch.zeros(0), torch.zeros(height, size[1])
     for top, following in pairwise([*tops, size[0]]):
         for left in lefts:
             region = Region(top, top + height, left, left + width)
-            found = probabilities(region).float().cpu()
-            if not total.numel():
-                total = torch.zeros(found.shape[0], height, size[1])
-            window = row_weights[:, None] * column_weights
+            found = probabilities(region).float()
+            if not total.numel():  # the sums are on the device of the probabilities
+                total = found.new_zeros(found.shape[0], height, size[1])
+                window, weight = window.to(found.device), weight.to(found.device)
             total[:, :, left : left + width] += found * window
             weight[:, left : left + width] += window
         done = following - top  # rows that no later tile reaches

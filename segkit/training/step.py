@@ -87,26 +87,17 @@ class Step:
             batches: of this process, as many as any other has; void ones fill up.
         """
         state = self.state
-        loads = [self._load(batch) for batch in batches]
-        contexts = [filling_in(state.model) if b.is_void else nullcontext() for b in batches]
-        normalizer = torch.stack([self.loss.normalizer(target) for _, target in loads]).sum(0)
+        masks = [self.hardware.copy(batch.masks) for batch in batches]
+        normalizer = torch.stack([self.loss.normalizer(mask.long()) for mask in masks]).sum(0)
         self.processes.all_reduce(normalizer)
         state.optimizer.zero_grad(set_to_none=True)
         statistics = []  # of batch norm, which takes in a batch before one knows what it is worth
         if self.train.skip_nonfinite:
             statistics = [buffer.clone() for buffer in state.model.buffers()]
         total = torch.zeros((), device=self.hardware.device)
-        for number, ((pixels, target), context) in enumerate(zip(loads, contexts, strict=True)):
-            with self._synchronising(number == len(loads) - 1), context, self.hardware.autocast():
-                outputs = all_logits(self.network(pixels))
-                with torch.autocast(self.hardware.device.type, enabled=False):
-                    losses = [
-                        mean_loss(self.loss.terms(logits, target), normalizer) for logits in outputs
-                    ]
-                    loss = supervised(losses)
-                # DDP takes the mean over the processes, but the parts of a loss add up
-                state.scaler.scale(loss * self.processes.count).backward()
-            total += loss.detach()
+        for number, (batch, mask) in enumerate(zip(batches, masks, strict=True)):
+            with self._synchronising(number == len(batches) - 1):
+                total += self.backward(batch, mask.long(), normalizer)
         state.scaler.unscale_(state.optimizer)
         norm = self._gradient_norm()
         if self._is_sound(total, norm):
@@ -121,8 +112,30 @@ class Step:
         state.schedule.step()
         return total
 
-    def _load(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        pixels = self.hardware.load(batch.images)
+    def backward(self, batch: Batch, target: Tensor, normalizer: Tensor) -> Tensor:
+        """Add the gradient of a batch to that of the step, and return its part of the loss.
+
+        Args:
+            batch: of this process.
+            target: its masks, int64, on the device.
+            normalizer: of the step, see `Loss`.
+        """
+        filling = filling_in(self.state.model) if batch.is_void else nullcontext()
+        # the images of training have one size
+        with filling, self.hardware.autocast(search=True):
+            outputs = all_logits(self.network(self._load(batch.images)))
+            with torch.autocast(self.hardware.device.type, enabled=False):
+                losses = [
+                    mean_loss(self.loss.terms(logits, target), normalizer) for logits in outputs
+                ]
+                loss = supervised(losses)
+            # DDP takes the mean over the processes, but the parts of a loss add up
+            self.state.scaler.scale(loss * self.processes.count).backward()
+        return loss.detach()
+
+    def _load(self, images: Tensor) -> Tensor:
+        """Bring images to the device as bytes, and normalise them there."""
+        pixels = self.hardware.load(images)
         if self.normalize is not None:
             pixels = self.normalize(pixels)
         elif pixels.dtype == torch.uint8:
@@ -130,7 +143,7 @@ class Step:
                 "some images are floats and some are uint8, which come unnormalised; have the "
                 "dataset return one kind, or pass mean and std to the experiment"
             )
-        return pixels, self.hardware.copy(batch.masks).long()
+        return pixels
 
     def _synchronising(self, last: bool) -> AbstractContextManager[None]:
         """Exchange gradients with the last batch of a step alone."""
@@ -168,7 +181,7 @@ class Step:
     def largest_logit(self, batches: Sequence[Batch]) -> float:
         """Compute the largest absolute logit of batches; nan if one is nan."""
         with self.hardware.autocast():
-            logits = [logits_of(self.state.model(self._load(batch)[0])) for batch in batches]
+            logits = [logits_of(self.state.model(self._load(batch.images))) for batch in batches]
         return max(float(one.float().abs().max()) for one in logits)
 
 

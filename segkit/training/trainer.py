@@ -19,6 +19,7 @@ from segkit.optim import learning_rate
 from segkit.training.listeners import Listener, RunFolder, default_listeners
 from segkit.training.listeners.nonfinite import explain_nonfinite
 from segkit.training.progress import Row, epoch_row
+from segkit.training.shortage import explain_shortage
 from segkit.training.signals import StopSignals
 from segkit.training.state import TrainingState
 from segkit.training.step import NonFinite, Step
@@ -72,6 +73,7 @@ class Trainer:
         self.loss_sum: Tensor | None = None  # of the epoch's steps in this process
         self.signals = StopSignals(shared=experiment.processes.count > 1)
         self.stopped = False  # by a signal
+        self._told_of_tiles = False
 
     def fit(self) -> list[Row]:
         """Train to the last epoch, validating after each.
@@ -130,6 +132,8 @@ class Trainer:
     def _take_step(self, batches: Sequence[Batch]) -> Tensor:
         try:
             return self.step(batches)
+        except torch.cuda.OutOfMemoryError as error:
+            raise explain_shortage(self.step, batches) from error
         except NonFinite as error:
             remarks = self._notify("on_nonfinite", batches)
             raise explain_nonfinite(self.step, batches, remarks) from error
@@ -148,7 +152,7 @@ class Trainer:
             if processes.count == 1:  # else after the last image, all at once
                 self._stop_if_asked()
 
-        return evaluate_images(
+        evaluation = evaluate_images(
             self.predictor,
             self.val_loader,
             self.experiment.num_classes,
@@ -156,6 +160,10 @@ class Trainer:
             processes,
             loss=self.experiment.loss,
         )
+        if evaluation.tiled is not None and not self._told_of_tiles:
+            self._told_of_tiles = True
+            self.log(f"validation in exact tiles, as '{evaluation.tiled}' does not fit into memory")
+        return evaluation
 
     def _finish_epoch(self, evaluation: Evaluation | None) -> None:
         progress = self.state.progress

@@ -5,15 +5,18 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from segkit.data.dataset import Sample
 from segkit.data.epoch_batches import EpochBatches
 from segkit.data.loader import Loader
 from segkit.errors import UserError
+from segkit.evaluation import images
 from segkit.evaluation.calibration import BINS
 from segkit.evaluation.images import evaluate_images, predict_samples
 from segkit.hardware import Hardware
-from segkit.inference import Predictor
+from segkit.inference import Prediction, Predictor
 from segkit.losses import CrossEntropy, Dice
 
 CLASSES = 5
@@ -256,3 +259,30 @@ def test_samples_are_predicted_one_by_one():
         assert torch.equal(image, scenes[index].image)
         assert torch.equal(target, scenes[index].mask)
         assert np.array_equal(prediction, scenes.predictions[index])
+
+
+class Mps(TorchDispatchMode):
+    """Refuses what Apple's GPUs do not compute: float64, and counting whole numbers."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.device.type == "mps":
+            assert result.dtype != torch.float64, "MPS has no float64"
+            assert "bincount" not in str(function), "MPS counts no int64"
+        return result
+
+
+def test_nothing_is_counted_on_mps(monkeypatch):
+    counted_on = []
+
+    def count_matrix(mask, rows, size, validate_args):
+        counted_on.append((mask.device.type, rows.device.type))
+        return torch.zeros(size, size, dtype=torch.int64)
+
+    monkeypatch.setattr(images, "multiclass_confusion_matrix", count_matrix)
+    with FakeTensorMode(), Mps():
+        logits = torch.zeros(CLASSES, 6, 5, device="mps")
+        found = Prediction(logits.argmax(0).to(torch.uint8), logits=logits)
+        counts = images.count("a", found, torch.zeros(6, 5), CLASSES, loss=CrossEntropy())
+    assert counted_on == [("cpu", "cpu")]
+    assert (counts.loss.device.type, counts.loss.dtype) == ("cpu", torch.float64)

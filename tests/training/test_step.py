@@ -82,8 +82,8 @@ def test_accumulated_batches_give_the_gradient_of_the_whole(tiny_config, loss):
 def test_deep_supervision_is_the_mean_of_its_losses(tiny_config):
     path = tiny_config({**PLAIN, "model.decoder.deep_supervision": True})
     step = build(path)
-    pixels, target = step._load(samples())
-    outputs = step.state.model(pixels)
+    target = samples().masks.long()
+    outputs = step.state.model(step._load(samples().images))
     assert list(outputs) == ["out", "aux2", "aux4", "aux8"]
     expected = sum(step.loss(x, target) / 2**k for k, x in enumerate(outputs.values())) * 8 / 15
     names, parameters = zip(*step.state.model.named_parameters(), strict=True)
