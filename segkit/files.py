@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from segkit.errors import UserError
 
+PATIENCE_S = 10.0  # with a virus scanner, or with a program that shows a file
 _TEMPORARY = "segkit-tmp"  # part of every temporary name
 
 
@@ -34,13 +36,26 @@ def replacing(path: Path, *, previous: Path | None = None, durable: bool = False
         if durable:
             _sync(temporary)
         if previous is not None and path.exists():
-            os.replace(path, previous)  # a process killed here goes on from `previous`
-        os.replace(temporary, path)
+            move(path, previous)  # a process killed here goes on from `previous`
+        move(temporary, path)
         if durable:
             _sync(path.parent)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file onto another; on Windows wait some seconds for who has that one open."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if os.name != "nt" or time.monotonic() > until:
+                raise
+        time.sleep(0.1)
 
 
 def write_file(path: Path, content: str | bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ def again(command: str, *words: str) -> str:
     if command == "train" and here and os.environ.get("GROUP_WORLD_SIZE") == "1":  # one machine
         script = start[1:] if start[0] == "python" else ["-m", *start]
         start = ["torchrun", f"--nproc_per_node={here}", *script]
-    return shlex.join([*start, *words, *_import_options(imported())])
+    return _joined([*start, *words, *_import_options(imported())])
 
 
 def repeat() -> str:
@@ -44,13 +45,18 @@ def repeat() -> str:
     script, *words = sys.argv
     start = started_as(Path(script).stem)
     is_tool = start[-1].endswith(".py")
-    return shlex.join([*(start if is_tool else start[:-1]), *words])
+    return _joined([*(start if is_tool else start[:-1]), *words])
 
 
 def import_hint(recorded: Sequence[str]) -> str:
     """Return a line that names the imports of a run which this process lacks; "" if none."""
     options = _import_options([name for name in recorded if name not in imported()])
-    return f"\nit was trained with parts of your own: add {shlex.join(options)}" if options else ""
+    return f"\nit was trained with parts of your own: add {_joined(options)}" if options else ""
+
+
+def _joined(words: Sequence[str]) -> str:
+    """Quote words for the shell of the system."""
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
 def _import_options(modules: Sequence[str]) -> list[str]:

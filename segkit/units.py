@@ -1,4 +1,4 @@
-"""Rates and times as people read them."""
+"""Rates, times and sizes as people read them."""
 
 from __future__ import annotations
 
@@ -21,3 +21,12 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def megabytes(memory: int | None) -> str:
+    """Write bytes as megabytes, and what is unknown as nothing.
+
+    >>> megabytes(2_345_678_901), megabytes(None)
+    ('2346', '')
+    """
+    return "" if memory is None else f"{memory / 1e6:.0f}"

@@ -6,6 +6,7 @@ import stat
 
 import pytest
 
+from segkit import files
 from segkit.errors import UserError
 from segkit.files import remove_leftovers, replacing, write_file
 
@@ -52,6 +53,34 @@ def test_a_planted_link_is_not_followed(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="cannot write"):
         write_file(tmp_path / "a.txt", "text")
     assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("system", "held", "waits"), [("nt", 3, 3), ("nt", 999, 20), ("posix", 1, 0)]
+)
+def test_windows_waits_for_who_has_the_file_open(system, held, waits, tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    slept, attempts, rename = [], iter(range(held)), os.replace
+
+    def replace(source, target):
+        if next(attempts, None) is not None:
+            raise PermissionError(13, "The process cannot access the file")
+        rename(source, target)
+
+    monkeypatch.setattr(files.os, "replace", replace)
+    monkeypatch.setattr(files.os, "name", system)
+    monkeypatch.setattr(files.time, "monotonic", lambda: 0.5 * len(slept))
+    monkeypatch.setattr(files.time, "sleep", slept.append)
+    if held == 3:
+        write_file(path, "new")
+    else:
+        with pytest.raises(UserError, match=r"cannot write .*: The process cannot access the file"):
+            write_file(path, "new")
+    monkeypatch.undo()
+    assert path.read_text() == ("new" if held == 3 else "old")
+    assert len(slept) == pytest.approx(waits, abs=1)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_temporary_names_cannot_be_foreseen(tmp_path):

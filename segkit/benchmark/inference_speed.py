@@ -40,7 +40,7 @@ class InferenceSpeed(NamedTuple):
     name: str
     seconds: float
     gflop: float | None  # convolutions and matrix products alone; None for exported files
-    memory: int  # bytes at the most beyond those before the model was there
+    memory: int | None  # bytes at the most beyond those before the model was there
 
 
 def find_contestants(sources: Sequence[str], peer: bool) -> Iterator[Contestant]:

@@ -30,7 +30,7 @@ class StepSpeed(NamedTuple):
     images: float  # a second
     gflop: float  # in a step, convolutions and matrix products alone
     share: float  # of the convolution peak in bf16, as measured beside it
-    memory: int  # bytes at the most beyond those before the model was there
+    memory: int | None  # bytes at the most beyond those before the model was there
 
 
 def measure_step(experiment: Experiment, peer: str | None) -> tuple[list[StepSpeed], float]:
@@ -58,7 +58,7 @@ def measure_step(experiment: Experiment, peer: str | None) -> tuple[list[StepSpe
     return speeds, rate
 
 
-def measure_costs(experiments: Mapping[str, Experiment]) -> dict[str, tuple[float, int]]:
+def measure_costs(experiments: Mapping[str, Experiment]) -> dict[str, tuple[float, int | None]]:
     """Measure seconds and bytes of a training step of several experiments, in turns."""
     steps = {name: _contestant("segkit", each) for name, each in experiments.items()}
     times = race(steps, next(iter(experiments.values())).hardware)
@@ -124,7 +124,7 @@ def plain_step(
     return step
 
 
-def _in_another_process(name: str, experiment: Experiment) -> int:
+def _in_another_process(name: str, experiment: Experiment) -> int | None:
     """Measure the memory of three steps where nothing has been allocated before."""
     if experiment.config is None:
         raise UserError("another process measures the memory, for which it needs a config")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -73,7 +72,7 @@ def measure_seconds(work: Callable[[], object], hardware: Hardware) -> float:
             return spent / calls
 
 
-def measure_memory(make_work: Callable[..., Callable[[], object]], *arguments: Any) -> int:
+def measure_memory(make_work: Callable[..., Callable[[], object]], *arguments: Any) -> int | None:
     """Measure the bytes that three calls need, in a process that has allocated nothing before.
 
     Args:
@@ -88,7 +87,7 @@ def _memory(
     make_work: Callable[..., Callable[[], object]],
     arguments: tuple[Any, ...],
     imports: tuple[str, ...],
-) -> int:
+) -> int | None:
     before = _resident()
     import_parts(imports)
     work = make_work(*arguments)
@@ -96,16 +95,21 @@ def _memory(
         work()
     if torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()
-    return _resident() - before
+    after = _resident()
+    return None if before is None or after is None else after - before
 
 
-def _resident() -> int:
-    """Return the most bytes this process ever held."""
+def _resident() -> int | None:
+    """Return the most bytes this process ever held; None on Windows, which does not tell so."""
     try:  # Linux: getrusage's figure would be the parent's, where that is larger
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return 1024 * int(line.split()[1])
     except OSError:
         pass
+    try:
+        import resource
+    except ImportError:
+        return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

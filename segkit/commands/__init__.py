@@ -6,6 +6,7 @@ The docstring of a module is the help of its command. `tools/*.py` run the same 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import sys
@@ -32,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     A user's mistake is one message and exit code 2; Ctrl-C is 130.
     """
     words = sys.argv[1:] if argv is None else list(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a sign that the console lacks becomes a "?"
+            stream.reconfigure(errors="replace")
     if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
         import argcomplete
 

@@ -20,6 +20,7 @@ from segkit.config import load_config
 from segkit.errors import UserError
 from segkit.limits import cpu_count
 from segkit.tables import wide_console
+from segkit.units import megabytes
 
 if TYPE_CHECKING:
     from segkit.experiment import Experiment
@@ -139,7 +140,7 @@ def show_train(experiment: Experiment, peer: str | None) -> None:
             f"{speed.gflop:.0f}",
             f"{speed.gflop / speed.seconds:.0f}",
             f"{speed.share:.0%}",
-            f"{speed.memory / 1e6:.0f}",
+            megabytes(speed.memory),
             f"{speed.seconds / speeds[0].seconds:.2f}",
         )
     CONSOLE.print(table)
@@ -189,7 +190,7 @@ def show_inference(sources: Sequence[str], size: Size, batch: int, peer: bool) -
             _rate(batch / speed.seconds),
             "" if speed.gflop is None else f"{speed.gflop:.0f}",
             share,
-            f"{speed.memory / 1e6:.0f}",
+            megabytes(speed.memory),
             f"{reference / speed.seconds:.2f}",
         )
     CONSOLE.print(table)

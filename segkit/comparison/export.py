@@ -12,6 +12,7 @@ from segkit.comparison.results import Compared
 from segkit.evaluation.export import as_csv
 from segkit.evaluation.scores import Shares, percent
 from segkit.tables import Rows
+from segkit.units import megabytes
 
 IN_MAIN_TABLE = ("foreground_iou", "pixel_accuracy", "miou", "boundary_f1")
 
@@ -32,7 +33,7 @@ def main_table(results: Sequence[Compared]) -> Rows:
             f"{summary.macs / 1e9:.2f}",
             "all" if summary.reach is None else str(summary.reach.field),
             f"{result.seconds:.3f}",
-            f"{result.memory / 1e6:.0f}",
+            megabytes(result.memory),
             *map(mean_and_deviation, scores),
         ]
         rows.append(row)

@@ -28,14 +28,14 @@ class Compared:
     Args:
         summary: at the size that it trains at.
         seconds: of a training step.
-        memory: bytes of a training step at the most.
+        memory: bytes of a training step at the most; None where the system does not tell.
         runs: the results of each run, on the same images.
     """
 
     name: str
     summary: Summary
     seconds: float
-    memory: int
+    memory: int | None
     runs: list[Results]
 
     def values(self, headline: str) -> Shares:

@@ -14,9 +14,18 @@ from segkit.files import replacing
 
 
 def cache_folder() -> Path:
-    """Return the folder of cached results: `$SEGKIT_CACHE`, else `~/.cache/segkit`."""
+    """Return the folder of cached results: `$SEGKIT_CACHE`, else `~/.cache/segkit`.
+
+    Raises:
+        OSError: the user has no home, as in a container that runs under any number.
+    """
     given = os.environ.get("SEGKIT_CACHE")
-    return Path(given) if given else Path.home() / ".cache" / "segkit"
+    if given:
+        return Path(given)
+    try:
+        return Path.home() / ".cache" / "segkit"
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
 
 
 def cached(kind: str, state: str, compute: Callable[[], Any]) -> Any:
@@ -24,12 +33,13 @@ def cached(kind: str, state: str, compute: Callable[[], Any]) -> Any:
 
     A cache that cannot be read or written costs time and does no other harm.
     """
-    path = cache_folder() / f"{kind}-{state}.json"
     try:
+        path = cache_folder() / f"{kind}-{state}.json"
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         result = compute()
     with suppress(OSError):
+        path = cache_folder() / f"{kind}-{state}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(result), encoding="utf-8")

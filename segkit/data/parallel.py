@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -23,13 +24,14 @@ def parallel_map(function: Callable[[int], T], count: int) -> Iterator[T]:
     """Call a function with 0 to count - 1 on all cores, and yield the results in order.
 
     Processes do it where they can be forked, as reading small files keeps Python itself busy.
+    Under macOS they can, but torch's and OpenCV's threads may end in it.
     """
     if count <= AT_ONCE:
         yield from map(function, range(count))
         return
     spans = [range(start, min(start + AT_ONCE, count)) for start in range(0, count, AT_ONCE)]
     pool: Executor
-    if "fork" in multiprocessing.get_all_start_methods():
+    if sys.platform == "linux":
         context = multiprocessing.get_context("fork")
         # forked processes inherit the function, which need not be picklable
         pool = ProcessPoolExecutor(cpu_count(), context, _begin, (function,))

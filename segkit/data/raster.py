@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,17 +13,16 @@ import cv2
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from segkit.errors import UserError
-
-Image.MAX_IMAGE_PIXELS = None  # the user's own files, however large, are no attack
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 LOSSLESS_SUFFIXES = (".png", ".bmp", ".gif", *TIFF_SUFFIXES, ".npy")
 SUFFIXES = (*LOSSLESS_SUFFIXES, ".jpg", ".jpeg", ".webp")
 ORIENTATION = 0x0112  # the tag of EXIF and TIFF
 EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # Pillow's, of PNG
+_LIMIT = threading.Lock()  # held where Pillow's limit is lifted
 DEEP = ("I;16", "I;16B", "RGB;16B", "LA;16B", "RGBA;16B")  # PNG as Pillow decodes it
 
 
@@ -67,10 +67,26 @@ def raster_size(path: Path) -> tuple[int, int]:
                 height, width = page.imagelength, page.imagewidth
                 orientation = _tiff_orientation(page)
         else:
-            with Image.open(path) as image:
+            with _opened(path) as image:
                 width, height = image.size
                 orientation = _orientation(image)
     return (width, height) if orientation >= 5 else (height, width)  # 5 to 8 swap the axes
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+    """Open an image of any size: the user's own files are no attack.
+
+    Pillow's limit is that of the process, so it is lifted for as long as Pillow looks at it.
+    """
+    with _LIMIT:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+    with image:
+        yield image
 
 
 def _load_npy(path: Path) -> NDArray[Any]:
@@ -83,7 +99,7 @@ def _load_npy(path: Path) -> NDArray[Any]:
 
 
 def _read_pillow(path: Path) -> Raster:
-    with Image.open(path) as image:
+    with _opened(path) as image:
         orientation = _orientation(image)
         # Pillow would cut the colours of a 16 bit PNG down to 8 bits
         if image.format == "PNG" and image.tile and image.tile[0].args in DEEP:

@@ -60,22 +60,36 @@ def output_path(out: Path, stem: Path, ending: str) -> Path:
 def check_outputs(sources: Sequence[Source], out: Path, outputs: Outputs) -> None:
     """Refuse results that would overwrite an input or each other, or that cannot be written."""
     root = Path(os.path.realpath(out))
-    inputs = {os.path.realpath(source.path) for source in sources}
+    place = next(path for path in (root, *root.parents) if path.exists())
+    key = _casefolded if is_case_blind(place) else Path
+    inputs = {key(os.path.realpath(source.path)) for source in sources}
     owners: dict[Path, str] = {}
     if outputs.overlay or outputs.color:
-        owners[root / LEGEND] = "the legend"
+        owners[key(root / LEGEND)] = "the legend"
     for source in sources:
         for path in output_paths(source, root, outputs):
-            if str(path) in inputs:
+            if key(path) in inputs:
                 raise UserError(f"{path} is an input; name another folder with --out")
-            _claim(owners, path, str(source.path))
+            _claim(owners, key(path), str(source.path))
     for path, owner in list(owners.items()):
-        for folder in path.relative_to(root).parents:
-            if (root / folder) in owners:
-                _claim(owners, root / folder, owner)
-    place = next(path for path in (root, *root.parents) if path.exists())
+        for folder in path.parents:
+            if folder in owners:
+                _claim(owners, folder, owner)
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         raise UserError(f"cannot write to {out}: {place} is no folder that can be written to")
+
+
+def is_case_blind(folder: Path) -> bool:
+    """Return whether A.png and a.png are one file in a folder, as under macOS and Windows."""
+    for place in (folder, *folder.parents):
+        other = place.with_name(place.name.swapcase())
+        if other.name != place.name:
+            return other.exists() and other.samefile(place)
+    return False
+
+
+def _casefolded(path: str | Path) -> Path:
+    return Path(str(path).casefold())
 
 
 def _claim(owners: dict[Path, str], path: Path, owner: str) -> None:

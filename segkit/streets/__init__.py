@@ -103,6 +103,7 @@ def generate(root: Path, seed: int = 0) -> None:
     """Write `root/{train,val,test}/{images,masks}/0000.png ...`, unless they exist already.
 
     The folder appears complete or not at all: it is written under a temporary name and renamed.
+    Where it is a mounted volume, the same holds for each split.
 
     Args:
         root: folder to create, with its parents.
@@ -115,12 +116,20 @@ def generate(root: Path, seed: int = 0) -> None:
         return
     if root.exists() and not (root.is_dir() and not any(root.iterdir())):
         raise UserError(f"{root} exists but is no complete set of streets; move it out of the way")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}-"))
+    is_mounted = os.path.ismount(root)  # a volume cannot be replaced, nor may the folder above it
+    place = root if is_mounted else root.parent
+    place.mkdir(parents=True, exist_ok=True)
+    holder = Path(tempfile.mkdtemp(dir=place, prefix=f".{root.name}-"))
     try:
         draft = holder / root.name  # a subfolder, because mkdtemp's is private to this user
         for split, count in SPLITS.items():
             _write_split(draft / split, seed, split, count)
+        if is_mounted:
+            for split in SPLITS:
+                os.replace(draft / split, root / split)
+            return
+        if root.exists():
+            root.rmdir()  # Windows moves no folder onto another
         os.replace(draft, root)
     except OSError:
         if not _is_complete(root):  # otherwise another process was faster

@@ -1,5 +1,6 @@
 """What is written reads back as what was predicted, in the labels of every card."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,21 @@ def test_an_input_is_never_overwritten(tmp_path):
         with pytest.raises(UserError, match=r"a\.png is an input; name another folder with --out"):
             check_outputs([Source(tmp_path / "a.png", Path("a"))], out, Outputs())
     check_outputs([Source(tmp_path / "a.png", Path("a"))], tmp_path / "out", Outputs())
+
+
+@pytest.mark.parametrize("blind", [True, False])
+def test_names_that_differ_by_case_alone(blind, tmp_path):
+    """A disk that knows no case is played by a link to the folder."""
+    out = tmp_path / "out1"
+    out.mkdir()
+    if blind:
+        (tmp_path / "OUT1").symlink_to(out)
+    (out / "IMG.PNG").touch()
+    own = [Source(out / "IMG.PNG", Path("IMG"))]
+    both = sources("A.jpg", "a.png")
+    for these, words in ((own, r"IMG\.png is an input"), (both, "would both be written to")):
+        with pytest.raises(UserError, match=words) if blind else nullcontext():
+            check_outputs(these, out, Outputs())
 
 
 def test_targets_of_a_video():

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,8 +13,10 @@ import torch
 from segkit.config import load_config
 from segkit.distributed import SINGLE
 from segkit.errors import UserError
+from segkit.experiment import Experiment
 from segkit.hardware import Hardware
-from segkit.training.listeners import RunFolder
+from segkit.training.listeners import RunFolder, run_folder
+from segkit.training.trainer import Trainer
 
 CPU = Hardware(torch.device("cpu"), "fp32", "for the tests")
 
@@ -161,3 +164,28 @@ def test_a_failed_write_keeps_the_old_file(config, monkeypatch):
         folder.write_history(rows(2))
     assert (folder.path / "metrics.jsonl").read_bytes() == before
     assert not list(folder.path.glob(".*"))
+
+
+def test_a_table_that_is_held_open_is_written_after_the_next_epoch(config, monkeypatch, capsys):
+    """Checkpoints come first, and only they are needed to go on."""
+    held, write = iter([True, False]), run_folder.write_file
+
+    def write_file(path, content):
+        if path.name == "metrics.csv" and next(held):
+            assert (path.parent / "checkpoints" / "last.pt").exists()
+            raise UserError(f"cannot write {path}: Permission denied")
+        write(path, content)
+
+    monkeypatch.setattr(run_folder, "write_file", write_file)
+    Trainer(Experiment.from_config(config), config.run_dir).fit()
+    assert capsys.readouterr().out.count("WARNING: cannot write ") == 1
+    assert len((Path(config.run_dir) / "metrics.csv").read_text().splitlines()) == 3
+
+
+def test_a_table_that_a_killed_process_left_out_is_written_when_it_goes_on(config):
+    Trainer(Experiment.from_config(config), config.run_dir).fit()
+    path = Path(config.run_dir) / "metrics.csv"
+    whole = path.read_text()
+    path.write_text("".join(whole.splitlines(keepends=True)[:2]))
+    Trainer(Experiment.from_config(config), config.run_dir, resume=True).fit()
+    assert path.read_text() == whole

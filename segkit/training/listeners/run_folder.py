@@ -27,7 +27,7 @@ from segkit.config.schema import Every
 from segkit.errors import UserError
 from segkit.evaluation import Scores
 from segkit.experiment import Experiment
-from segkit.files import remove_leftovers, write_file
+from segkit.files import move, remove_leftovers, write_file
 from segkit.invocation import again
 from segkit.registry import imported
 from segkit.training.listeners.base import Listener, Run
@@ -97,11 +97,14 @@ class RunFolder(Listener):
                 remove_leftovers(folder)
             if trainer.resumed_from == self.previous:
                 # otherwise the next save would keep the damaged one instead
-                os.replace(self.previous, self.last)
+                move(self.previous, self.last)
             if experiment.config is not None:
                 write_file(self.path / RUN_CONFIG, dump_config(experiment.config))
             facts = environment(experiment)
             write_file(self.path / ENVIRONMENT, json.dumps(facts, indent=2) + "\n")
+            if trainer.resumed_from is not None and trainer.state.progress.history:
+                # a process killed after the last checkpoint did not come to it
+                self._write_tables(trainer)
         experiment.processes.barrier()
 
     def on_step(self, trainer: Run, loss: Tensor) -> None:
@@ -123,14 +126,13 @@ class RunFolder(Listener):
     def on_epoch_end(self, trainer: Run, row: Row, scores: Scores | None) -> None:
         """Keep the best model, the history, and a checkpoint to resume from."""
         progress = trainer.state.progress
-        if trainer.experiment.processes.is_main:
-            if scores is not None and progress.best_epoch == progress.epoch:
-                trainer.state.save_model(self.best, scores)
-            # a process killed after the last checkpoint would never write it
-            self.write_history(progress.history)
+        is_best = scores is not None and progress.best_epoch == progress.epoch
+        if is_best and trainer.experiment.processes.is_main:
+            trainer.state.save_model(self.best, scores)
         epochs = _every(trainer.experiment).epochs
         if trainer.is_finished or (epochs and progress.epoch % epochs == 0):
             self._save(trainer)
+        self._write_tables(trainer)
 
     def on_stop(self, trainer: Run) -> None:
         """Write a checkpoint to resume from."""
@@ -141,6 +143,15 @@ class RunFolder(Listener):
         trainer.state.save(self.last)
         self.saved = time.monotonic()
         self.is_begun = True
+
+    def _write_tables(self, trainer: Run) -> None:
+        """Write the history; the run goes on without, as a spreadsheet may have a file open."""
+        if not trainer.experiment.processes.is_main:
+            return
+        try:
+            self.write_history(trainer.state.progress.history)
+        except UserError as error:
+            trainer.log(f"WARNING: {error}; it is written again after the next epoch")
 
     def write_history(self, history: Sequence[Row]) -> None:
         """Write one row an epoch, whole each time, so that a resumed run leaves no double rows."""
