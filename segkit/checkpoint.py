@@ -29,6 +29,7 @@ from segkit.model_folder import DESCRIPTION, WEIGHTS, is_model_folder, read_mode
 
 FORMAT = 2
 READABLE = (1, 2)  # format 1 kept the computed numbers in its config
+GPUS = ("CUDA", "HIP", "MPS")  # words of their errors
 BEST, LAST, PREVIOUS = "best.pt", "last.pt", "previous.pt"
 
 
@@ -40,7 +41,7 @@ def save_checkpoint(path: Path, content: dict[str, Any], previous: Path | None =
             torch.save({"format": FORMAT, **content}, temporary)
     except (OSError, RuntimeError) as error:
         # torch's writer turns a full disk into this, but an error of a GPU may come to light here
-        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+        if isinstance(error, RuntimeError) and any(gpu in str(error) for gpu in GPUS):
             raise
         raise UserError(f"cannot write {path}: {error}; the file before it is untouched") from error
 

@@ -235,6 +235,7 @@ FAILURES = {
         "torch.save",
         RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"),
     ),
+    "disk full, at its end": ("torch.save", RuntimeError("basic_ios::clear: iostream error")),
     "rename": ("os.replace", OSError(18, "Invalid cross-device link")),
     "sync": ("os.fsync", OSError(5, "Input/output error")),
 }

@@ -97,6 +97,7 @@ def test_resume_from_a_torn_checkpoint(tiny_config, train, mistake, tmp_path):
     config = tiny_config({"train.epochs": 1})
     assert train(config) == 0
     last = tmp_path / "run/checkpoints/last.pt"
+    last.with_name("previous.pt").unlink()
     last.write_bytes(last.read_bytes()[:5000])
     mistake(train(config, "--resume"), last, "damaged")
 

@@ -57,8 +57,7 @@ class RunFolder(Listener):
         self.previous = self.path / "checkpoints" / PREVIOUS
         self.best = self.path / "checkpoints" / BEST
         self.saved = time.monotonic()
-        self.is_begun = False  # whether this process has written a checkpoint
-        exists = holds_run(self.path)
+        self.has_checkpoint = exists = holds_run(self.path)
         if exists and not resume:
             command = again("train", str(self.path), "--resume")
             raise UserError(
@@ -120,7 +119,8 @@ class RunFolder(Listener):
 
     def on_validation_start(self, trainer: Run) -> None:
         """Write the first checkpoint: an image too large for the memory may end the process."""
-        if not self.is_begun:
+        # the folder is not asked, as all processes take part, and one may have written it by now
+        if not self.has_checkpoint:
             self._save(trainer)
 
     def on_epoch_end(self, trainer: Run, row: Row, scores: Scores | None) -> None:
@@ -142,7 +142,7 @@ class RunFolder(Listener):
         trainer.collect_loss()
         trainer.state.save(self.last)
         self.saved = time.monotonic()
-        self.is_begun = True
+        self.has_checkpoint = True
 
     def _write_tables(self, trainer: Run) -> None:
         """Write the history; the run goes on without, as a spreadsheet may have a file open."""
