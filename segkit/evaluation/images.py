@@ -27,7 +27,7 @@ from segkit.inference import Prediction, Predictor
 from segkit.labels import IGNORE_INDEX
 from segkit.losses import Loss, mean_loss
 
-COUNTING_THREADS = 4
+COUNTING_THREADS = 2  # each holds a prediction on the device
 
 
 class ImageCounts(NamedTuple):
