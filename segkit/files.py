@@ -30,8 +30,13 @@ def replacing(path: Path, *, previous: Path | None = None, durable: bool = False
     """
     temporary = path.with_name(f".{path.name}.{_TEMPORARY}-{secrets.token_hex(6)}{path.suffix}")
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
-    os.close(os.open(temporary, flags, 0o666))
+    is_ours = True
     try:
+        try:
+            os.close(os.open(temporary, flags, 0o666))
+        except OSError:
+            is_ours = False
+            raise
         yield temporary
         if durable:
             _sync(temporary)
@@ -41,8 +46,9 @@ def replacing(path: Path, *, previous: Path | None = None, durable: bool = False
         if durable:
             _sync(path.parent)
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if is_ours:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def move(source: Path, target: Path) -> None:

@@ -37,6 +37,20 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_an_interrupt_at_its_very_beginning_leaves_nothing(tmp_path, monkeypatch):
+    close = os.close
+
+    def interrupt(handle):
+        close(handle)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "close", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_file(tmp_path / "a.txt", "text")
+    monkeypatch.undo()
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_file_before_may_be_kept(tmp_path):
     path, previous = tmp_path / "a.txt", tmp_path / "b.txt"
     for text in ("one", "two"):
