@@ -82,8 +82,9 @@ def check_outputs(sources: Sequence[Source], out: Path, outputs: Outputs) -> Non
 def is_case_blind(folder: Path) -> bool:
     """Return whether A.png and a.png are one file in a folder, as under macOS and Windows."""
     for place in (folder, *folder.parents):
-        other = place.with_name(place.name.swapcase())
-        if other.name != place.name:
+        swapped = place.name.swapcase()
+        if swapped != place.name:  # the top has no name, and a number no case
+            other = place.with_name(swapped)
             return other.exists() and other.samefile(place)
     return False
 

@@ -20,6 +20,7 @@ from segkit.inference.outputs import (
     Unwritable,
     Writer,
     check_outputs,
+    is_case_blind,
     map_bands,
     output_paths,
 )
@@ -199,6 +200,10 @@ def test_names_that_differ_by_case_alone(blind, tmp_path):
     for these, words in ((own, r"IMG\.png is an input"), (both, "would both be written to")):
         with pytest.raises(UserError, match=words) if blind else nullcontext():
             check_outputs(these, out, Outputs())
+
+
+def test_a_path_without_letters_tells_of_no_case():
+    assert not is_case_blind(Path("/123/4"))
 
 
 def test_targets_of_a_video():
