@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from networks import VARIANTS, build
+from ranks import become
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -275,18 +276,11 @@ def test_too_large_an_image_is_evaluated_in_tiles(limit):
 
 
 def one_of_two(rank, port, folder):
-    import os
     from pathlib import Path
 
     from segkit.distributed import join_processes
 
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+    become(rank, port)
     hardware = choose_hardware(DEVICE, "fp32")
     with join_processes(hardware.device) as processes:
         torch.manual_seed(0)

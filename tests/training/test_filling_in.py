@@ -1,11 +1,11 @@
 """Processes with unequal numbers of batches keep in step, and void batches leave no trace."""
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
 import torch.multiprocessing
+from ranks import become
 from torch import nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
@@ -68,12 +68,7 @@ def one_of_two(rank, port, folder):
     torch.set_num_threads(1)
     # it refuses any SyncBatchNorm on the CPU
     DistributedDataParallel._passing_sync_batchnorm_handle = lambda ddp, module: None
-    os.environ |= {
-        "RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+    become(rank, port)
     with join_processes(torch.device("cpu")) as processes:
         torch.save(train(GlooNorm, processes, batch_size=2), Path(folder, f"{rank}.pt"))
 

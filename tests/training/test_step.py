@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
+from ranks import become
 from torch import nn
 
 from segkit.config import load_config
@@ -95,15 +96,8 @@ def test_deep_supervision_is_the_mean_of_its_losses(tiny_config):
 
 
 def two_processes(rank, path, port, folder):
-    import os
-
     torch.set_num_threads(1)
-    os.environ |= {
-        "RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+    become(rank, port)
     with join_processes(torch.device("cpu")) as processes:
         step = build(path, processes)
         first = cut(samples(), 4, 4)[rank : rank + 1]
