@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -62,6 +62,22 @@ class Hardware:
     def copy(self, tensor: Tensor) -> Tensor:
         """Copy a tensor to the device; to CUDA from pinned memory without waiting."""
         return tensor.to(self.device, non_blocking=self.device.type == "cuda")
+
+    def fetch(self, tensor: Tensor) -> Callable[[], Tensor]:
+        """Begin to copy a tensor to the CPU, and return what waits for the copy."""
+        if self.device.type != "cuda":
+            copied = tensor.cpu()
+            return lambda: copied
+        copied = torch.empty_like(tensor, device="cpu", pin_memory=True)
+        copied.copy_(tensor, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record()
+
+        def wait() -> Tensor:
+            done.synchronize()
+            return copied
+
+        return wait
 
     def synchronize(self) -> None:
         """Wait until the device has done all that it was given."""

@@ -18,7 +18,7 @@ from segkit.inference import Predictor, Tiles
 from segkit.losses import CrossEntropy
 from segkit.model import create_model
 from segkit.training.state import TrainingState
-from segkit.training.step import Step
+from segkit.training.step import NonFinite, Step
 from segkit.training.trainer import Trainer
 
 pytestmark = pytest.mark.gpu
@@ -82,6 +82,33 @@ def test_a_step_is_that_of_the_cpu(precision, near, options):
     apart = sum((weights[k] - found[k]).norm() for k in weights if k.endswith("weight"))
     assert moved > 0
     assert apart < (0.01 if precision == "fp32" else 0.3) * moved
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_a_step_that_is_not_finite_is_told_with_the_next_and_changes_no_weight(optimizer):
+    step, loader = step_of(experiment(optimizer={"name": optimizer, "lr": 0.01}))
+    batches = next(loader.steps(0))
+    step(batches)
+    before = [parameter.clone() for parameter in step.parameters]
+    bad = [batch._replace(images=batch.images * float("nan")) for batch in batches]
+    step.normalize, normalize = None, step.normalize  # floats come normalised
+    step(bad)
+    step.normalize = normalize
+    with pytest.raises(NonFinite) as raised:
+        step(batches)
+    assert raised.value.batches is bad
+    assert all(map(torch.equal, before, step.parameters))
+
+
+def test_a_step_waits_for_nothing():
+    step, loader = step_of(experiment(clip_norm=1.0, ema=0.9))
+    batches = next(loader.steps(0))
+    step(batches)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step(batches)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_an_overflow_is_passed_over():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from segkit.errors import UserError
 from segkit.experiment import Experiment
 from segkit.losses import mean_loss
 from segkit.model import all_logits, logits_of
+from segkit.training.agreement import Agreed, Agreement
+from segkit.training.as_stored import as_stored
 from segkit.training.filling_in import filling_in
 from segkit.training.state import TrainingState
 
@@ -24,7 +26,11 @@ NORMS = (nn.modules.batchnorm._BatchNorm, nn.SyncBatchNorm)
 
 
 class NonFinite(Exception):
-    """Loss or gradient are not finite, once more than is tolerated."""
+    """Loss or gradient are not finite, once more than is tolerated; `batches` are those."""
+
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        super().__init__()
+        self.batches = batches
 
 
 class Step:
@@ -33,6 +39,9 @@ class Step:
     The loss of a step is that of its global batch: sums over the batches of all processes, divided
     by normalizers that are known from the targets beforehand. So it does not matter how the global
     batch is cut, but for batch norm.
+
+    On CUDA, nothing waits for the device, unless the gradient is scaled or steps may be passed
+    over: a step that is not finite changes no weight, and is told after the next step.
     """
 
     def __init__(self, state: TrainingState, experiment: Experiment) -> None:
@@ -47,6 +56,15 @@ class Step:
         self.network: Any = None  # the model as it is called: in DDP, compiled
         self.frozen: bool | None = None
         self.nonfinite = 0  # steps in a row
+        self.agreement = Agreement(self.processes, self.hardware, self._may_be_late(state))
+        self.agreed = Agreed()  # what was learnt with the newest step
+        self.before: Sequence[Batch] = ()  # of the step that is not told yet
+
+    def _may_be_late(self, state: TrainingState) -> bool:
+        # torch's fused optimisers can leave out a step on the device
+        can_leave_out = getattr(state.optimizer, "_step_supports_amp_scaling", False)
+        at_once = self.train.skip_nonfinite or state.scaler.is_enabled()
+        return self.hardware.device.type == "cuda" and can_leave_out and not at_once
 
     def begin_epoch(self, epoch: int) -> None:
         """Set training mode, and freeze or thaw the encoder as configured."""
@@ -99,18 +117,33 @@ class Step:
             with self._synchronising(number == len(batches) - 1):
                 total += self.backward(batch, mask.long(), normalizer)
         state.scaler.unscale_(state.optimizer)
-        norm = self._gradient_norm()
-        if self._is_sound(total, norm):
-            with as_stored(state.optimizer):
-                state.scaler.step(state.optimizer)
-            state.update_average()
-        else:
+        unsound, self.agreed = self.agreement.reduce(self._unsound(total, self._gradient_norm()))
+        told = batches
+        if self.agreement.late:
+            told, self.before = self.before, batches
+            state.optimizer.found_inf = unsound  # type: ignore[attr-defined]
+        if self.agreed.unsound:
+            self._pass_over(told)
             total = torch.zeros_like(total)  # the epoch's mean stays a number
             for buffer, before in zip(state.model.buffers(), statistics, strict=True):
                 buffer.copy_(before)
+        else:
+            self.nonfinite = 0
+            with as_stored(state.optimizer):
+                state.scaler.step(state.optimizer)
+            state.update_average()
         state.scaler.update()
         state.schedule.step()
         return total
+
+    def settle(self) -> None:
+        """Wait for what is not told yet.
+
+        Raises:
+            NonFinite: loss or gradient of the last step.
+        """
+        if self.agreement.read().unsound:
+            self._pass_over(self.before)
 
     def backward(self, batch: Batch, target: Tensor, normalizer: Tensor) -> Tensor:
         """Add the gradient of a batch to that of the step, and return its part of the loss.
@@ -160,22 +193,20 @@ class Step:
         gradients = [p.grad for p in trained if p.grad is not None]
         return torch.stack(torch._foreach_norm(gradients)).norm()
 
-    def _is_sound(self, loss: Tensor, norm: Tensor) -> bool:
-        """Return whether the step may be taken; all processes agree."""
+    def _unsound(self, loss: Tensor, norm: Tensor) -> Tensor:
+        """Return more than zero if the step may not be taken, on the device."""
         scaler = self.state.scaler
         # with fp16, gradients overflow now and then, and the scaler passes over such steps itself
         overflow = scaler.is_enabled() and scaler.get_scale() > 1
         bad = (~torch.isfinite(loss)).float()
-        if not overflow:
-            bad = bad + (~torch.isfinite(norm)).float()
-        if self.processes.all_reduce(bad) == 0:
-            self.nonfinite = 0
-            return True
+        return bad if overflow else bad + (~torch.isfinite(norm)).float()
+
+    def _pass_over(self, batches: Sequence[Batch]) -> None:
+        """Count a step that is not finite, and drop its gradient."""
         self.nonfinite += 1
         if self.nonfinite > self.train.skip_nonfinite:
-            raise NonFinite
+            raise NonFinite(batches)
         self.state.optimizer.zero_grad(set_to_none=True)
-        return False
 
     @torch.no_grad()
     def largest_logit(self, batches: Sequence[Batch]) -> float:
@@ -193,46 +224,3 @@ def supervised(losses: Sequence[Tensor]) -> Tensor:
     weights = [0.5**number for number in range(len(losses))]
     weighted = [w * loss for w, loss in zip(weights, losses, strict=True)]
     return torch.stack(weighted).sum() / sum(weights)
-
-
-@contextmanager
-def as_stored(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Temporarily permute channels-last weights for fused CPU optimisers.
-
-    Torch's fused optimisers for CPUs copy each weight that is not in the usual order, and take
-    gradients and moments to be in the order of the weight, whatever their own is.
-    """
-    weights = [
-        weight
-        for group in optimizer.param_groups
-        for weight in group["params"]
-        if weight.is_cpu
-        and weight.ndim == 4
-        and weight.grad is not None
-        and not weight.is_contiguous()
-    ]
-    _permute(optimizer, weights, (0, 2, 3, 1))
-    try:
-        yield
-    finally:
-        _permute(optimizer, weights, (0, 3, 1, 2))
-
-
-def _permute(
-    optimizer: torch.optim.Optimizer, weights: Sequence[Tensor], axes: tuple[int, ...]
-) -> None:
-    for weight in weights:
-        assert weight.grad is not None
-        gradient, state = weight.grad, optimizer.state[weight]
-        weight.grad = None  # as it must have the shape of its weight at any time
-        weight.data = weight.data.permute(axes)
-        weight.grad = _in_layout_of(weight, gradient.permute(axes))
-        for name, value in state.items():
-            if torch.is_tensor(value) and value.ndim == 4:
-                state[name] = _in_layout_of(weight, value.permute(axes))
-
-
-def _in_layout_of(weight: Tensor, value: Tensor) -> Tensor:
-    if value.stride() == weight.stride():
-        return value
-    return torch.empty_like(weight, dtype=value.dtype, requires_grad=False).copy_(value)

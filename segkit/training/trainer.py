@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ from segkit.training.shortage import explain_shortage
 from segkit.training.signals import StopSignals
 from segkit.training.state import TrainingState
 from segkit.training.step import NonFinite, Step
+
+T = TypeVar("T")
 
 
 class Trainer:
@@ -107,6 +109,7 @@ class Trainer:
     def collect_loss(self) -> None:
         """Bring the loss of the epoch so far, summed over all processes, into the progress."""
         if self.loss_sum is not None:
+            self._explained(self.step.settle)
             total = self.experiment.processes.all_reduce(self.loss_sum.clone())
             self.state.progress.loss_sum = total.item()
 
@@ -119,24 +122,32 @@ class Trainer:
         start = time.perf_counter()
         for batches in self.train_loader.steps(progress.epoch, progress.step):
             progress.waited += time.perf_counter() - start
+            # with other processes, a signal that comes from here on waits for the next step
+            self.step.agreement.stop = self.signals.requested
             loss = self._take_step(batches)
             self.loss_sum += loss
             progress.step += 1
             progress.seconds += time.perf_counter() - start
             self._notify("on_step", loss)
-            self._stop_if_asked()
+            alone = self.experiment.processes.count == 1
+            self._stop_if(self.signals.requested if alone else self.step.agreed.stop)
             start = time.perf_counter()
         self.collect_loss()
         self.loss_sum = None
 
     def _take_step(self, batches: Sequence[Batch]) -> Tensor:
         try:
-            return self.step(batches)
+            return self._explained(self.step, batches)
         except torch.cuda.OutOfMemoryError as error:
             raise explain_shortage(self.step, batches) from error
+
+    def _explained(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Call a method of the step; tell what is known where a step was not finite."""
+        try:
+            return work(*arguments)
         except NonFinite as error:
-            remarks = self._notify("on_nonfinite", batches)
-            raise explain_nonfinite(self.step, batches, remarks) from error
+            remarks = self._notify("on_nonfinite", error.batches)
+            raise explain_nonfinite(self.step, error.batches, remarks) from error
 
     def _validate(self) -> Evaluation | None:
         epoch, train = self.state.progress.epoch + 1, self.experiment.train
@@ -188,14 +199,11 @@ class Trainer:
         return [answer for answer in answers if answer is not None]
 
     def _stop_if_asked(self) -> None:
-        """End the run if a signal came to any process."""
-        processes = self.experiment.processes
-        if processes.count > 1:
-            flag = torch.tensor(
-                float(self.signals.requested), device=self.experiment.hardware.device
-            )
-            self.signals.requested = processes.all_reduce(flag).item() > 0
-        if self.signals.requested:
+        """End the run if a signal came to any process; all take part."""
+        self._stop_if(any(self.experiment.processes.all_gather(self.signals.requested)))
+
+    def _stop_if(self, asked: bool) -> None:
+        if asked:
             self._notify("on_stop")
             raise _Stopped
 

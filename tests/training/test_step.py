@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch.distributed as dist
 import torch.multiprocessing
 from ranks import become
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from segkit.config import load_config
 from segkit.data.epoch_batches import EpochBatches
@@ -16,8 +18,9 @@ from segkit.data.loader import Batch, void_like
 from segkit.distributed import SINGLE, Processes, join_processes
 from segkit.experiment import Experiment
 from segkit.hardware import choose_hardware
+from segkit.training.as_stored import as_stored
 from segkit.training.state import TrainingState
-from segkit.training.step import NonFinite, Step, as_stored
+from segkit.training.step import NonFinite, Step
 
 LOSSES = {
     "cross_entropy": {"name": "cross_entropy", "label_smoothing": 0.1},
@@ -158,6 +161,76 @@ def test_what_is_not_finite_is_refused_and_changes_nothing(tiny_config):
         step([samples()])
     for name, value in step.state.model.state_dict().items():
         assert torch.equal(value.nan_to_num(7), before[name].nan_to_num(7))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_late_answer_leaves_the_weights_of_before(tiny_config, optimizer):
+    """As on a GPU, where nothing waits: the step is left out on the device, and told after."""
+    step = build(tiny_config({**PLAIN, "train.optimizer": {"name": optimizer, "lr": 0.01}}))
+    step.agreement.late = True
+    step([samples()])
+    before = copy.deepcopy(step.state.model.state_dict())
+    bad, next_one = samples()._replace(names=["bad"]), samples()._replace(names=["next"])
+    scale = step.normalize.std.clone()
+    step.normalize.std.zero_()
+    assert not step([bad]).isfinite()
+    step.normalize.std.copy_(scale)
+    with pytest.raises(NonFinite) as raised:
+        step([next_one])
+    assert raised.value.batches == [bad]
+    for name, value in step.state.model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_a_late_answer_to_the_last_step_is_waited_for(tiny_config):
+    step = build(tiny_config(PLAIN))
+    step.agreement.late = True
+    step([samples()])
+    step.settle()
+    step.settle()  # there is nothing left to tell
+    poison(step)
+    step([samples()])
+    with pytest.raises(NonFinite):
+        step.settle()
+
+
+def test_late_answers_change_no_bit(tiny_config):
+    path = tiny_config(PLAIN)
+    steps = build(path), build(path)
+    steps[1].agreement.late = True
+    for step in steps:
+        for _ in range(3):
+            step([samples()])
+    now, late = (step.state.model.state_dict() for step in steps)
+    assert all(torch.equal(now[name], late[name]) for name in now)
+
+
+class CountReads(TorchDispatchMode):
+    """Counts what waits for a device, if there is one: values that become Python's."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_late_step_waits_for_nothing(tiny_config):
+    step = build(tiny_config(PLAIN), clip_norm=1.0)
+    step.agreement.late = True
+    step([samples()])
+    fetched = []
+    step.agreement.hardware = SimpleNamespace(fetch=lambda votes: fetched.append(votes) or zeros)
+    with CountReads() as reads:
+        step([samples()])
+    assert len(fetched) == 1
+    assert reads.count == 0
+
+
+def zeros():
+    return torch.zeros(3)
 
 
 def test_so_many_steps_in_a_row_may_be_passed_over(tiny_config):

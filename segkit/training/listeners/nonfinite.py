@@ -50,7 +50,7 @@ def _facts(step: Step, batches: Sequence[Batch]) -> dict[str, Any]:
     state = step.state
     return {
         "epoch": state.progress.epoch + 1,
-        "step": state.progress.step + 1,
+        "step": state.progress.step + (0 if step.agreement.late else 1),
         "names": [name for batch in batches for name in batch.names],
         "lr": learning_rate(state.optimizer),
         "scale": state.scaler.get_scale(),

@@ -108,14 +108,11 @@ class RunFolder(Listener):
 
     def on_step(self, trainer: Run, loss: Tensor) -> None:
         """Write a checkpoint every so many minutes, if that is asked for."""
-        minutes = _every(trainer.experiment).minutes
-        if minutes is None:
-            return
-        processes = trainer.experiment.processes
-        due = float(time.monotonic() - self.saved > 60 * minutes and processes.is_main)
-        device = trainer.experiment.hardware.device
-        if processes.all_reduce(torch.tensor(due, device=device)).item() > 0:
+        if trainer.step.agreed.save:
             self._save(trainer)
+        minutes = _every(trainer.experiment).minutes
+        if minutes is not None and time.monotonic() - self.saved > 60 * minutes:
+            trainer.step.agreement.save = True
 
     def on_validation_start(self, trainer: Run) -> None:
         """Write the first checkpoint: an image too large for the memory may end the process."""
