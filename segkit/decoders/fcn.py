@@ -34,7 +34,8 @@ class FCNDecoder(Decoder):
         dropout: probability with which channels are dropped after fc6 and fc7.
         normalize_skips: put batch norm before the skip scores. Maps of an encoder with norm layers
             need none; those of a pretrained one without, such as plain VGG, are a hundred times
-            larger at stride 8 than at 32, and their scores would drown out the coarser ones.
+            larger at stride 8 than at 32, and so are their first scores. On street scenes it
+            brought nothing, see README.md.
         classifier_weights: where a model built by `segkit.model` loads fc6 and fc7 from:
             `imagenet`, or a file of the whole VGG; None leaves them random.
 
