@@ -60,7 +60,7 @@ def split_facts(reader: SampleReader) -> dict[str, Any]:
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
     """Return what differs where any tensor does."""
-    return _digest(weights[name].contiguous().view(torch.uint8).numpy() for name in weights)
+    return _digest(weights[name].flatten().view(torch.uint8).numpy() for name in weights)
 
 
 def _digest(parts: Iterable[Any]) -> str:
