@@ -20,7 +20,7 @@ class StopSignals:
     def __init__(self, shared: bool) -> None:
         self.shared = shared
         self.requested, self.asked = False, 0.0  # asked when, by the monotonic clock
-        self.number = signal.SIGTERM  # which one; where it came to another process, not known
+        self.number = signal.SIGINT  # which one; not known where it came to another process
 
     def __enter__(self) -> StopSignals:
         self.before = {}
