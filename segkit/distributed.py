@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from segkit.errors import UserError
 
-STEP_TIMEOUT = timedelta(minutes=10)  # for the others in the midst of a step
-WAIT_TIMEOUT = timedelta(hours=12)  # while one process reads all masks, or finishes its images
+TIMEOUT_S = 1800.0  # for another process, which may be reading all masks
+LATE_S, GONE_S = 20, 3  # until all have noticed that one does not answer, or has ended
 
 T = TypeVar("T")
 
@@ -27,10 +27,13 @@ T = TypeVar("T")
 class Processes:
     """The process group of a run; with a single process, every collective does nothing.
 
+    A process that does not take part in a collective ends the others with a `UserError`, see
+    `join_processes`.
+
     Args:
         rank: of this process; only rank 0 prints and writes.
         count: number of processes (the world size).
-        waiting: a gloo group, for the collectives that may have to wait long for a process.
+        waiting: a gloo group, for waiting that is none of a GPU's.
     """
 
     rank: int = 0
@@ -61,6 +64,28 @@ class Processes:
             dist.all_gather_object(values, value, group=self.waiting)
         return values
 
+    def require_equal(self, facts: Callable[[], Mapping[str, Any]]) -> None:
+        """Compare what must be the same in all processes.
+
+        Args:
+            facts: returns short values by what they say, picklable.
+
+        Raises:
+            UserError: names the first fact that differs, and the process.
+        """
+        if self.count == 1:
+            return
+        gathered = self.all_gather(dict(facts()))
+        for rank, other in enumerate(gathered):
+            for name in {**gathered[0], **other}:
+                values = gathered[0].get(name), other.get(name)
+                if values[0] != values[1]:
+                    raise UserError(
+                        f"process {rank} differs from process 0 in {name}: {values[1]!r:.100} "
+                        f"instead of {values[0]!r:.100}; give all the same command, files and "
+                        "versions"
+                    )
+
     def barrier(self) -> None:
         """Wait until all processes reach this call."""
         self.all_gather(None)
@@ -87,11 +112,16 @@ SINGLE = Processes()
 
 
 @contextmanager
-def join_processes(device: torch.device) -> Iterator[Processes]:
+def join_processes(device: torch.device, timeout_s: float = TIMEOUT_S) -> Iterator[Processes]:
     """Join the process group of torchrun, if it started this process: NCCL on CUDA, else gloo.
 
     A `UserError` that several processes meet leaves the block in one of them; the others exit
-    silently with code 2.
+    silently with code 2. A process that died, or does not answer, is such an error on gloo; NCCL
+    ends the others itself.
+
+    Args:
+        device: of this process.
+        timeout_s: seconds to wait for another process.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
@@ -107,9 +137,11 @@ def join_processes(device: torch.device) -> Iterator[Processes]:
         attempt = os.environ["TORCHELASTIC_RESTART_COUNT"]
         store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=STEP_TIMEOUT)
+    timeout = timedelta(seconds=timeout_s)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
     try:
-        yield Processes(rank, count, dist.new_group(backend="gloo", timeout=WAIT_TIMEOUT))
+        with _missing_told(store, rank, count, timeout_s):
+            yield Processes(rank, count, dist.new_group(backend="gloo", timeout=timeout))
     except UserError as error:
         if not _is_first(store, str(error)):
             _leave()
@@ -117,6 +149,40 @@ def join_processes(device: torch.device) -> Iterator[Processes]:
         raise
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def _missing_told(store: Any, rank: int, count: int, timeout_s: float) -> Iterator[None]:
+    """Tell which process is missing where a collective fails."""
+    try:
+        yield
+    except RuntimeError as error:
+        # gloo has no error of its own
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        is_late = "imed out" in str(error)
+        missing = _find_missing(store, rank, count, LATE_S if is_late else GONE_S)
+        if not missing:
+            raise
+        named = f"process{'es' if missing[1:] else ''} {', '.join(map(str, missing))}"
+        why = (
+            f"did not answer for {timeout_s:g} s; if it was slow and neither stopped nor cut off, "
+            "raise train.timeout"
+            if is_late
+            else "ended before the others; see what it said"
+        )
+        raise UserError(f"{named} {why}; checkpoints stay as they were") from error
+
+
+def _find_missing(store: Any, rank: int, count: int, patience_s: float) -> list[int]:
+    """Return the processes that do not notice a failure within some seconds."""
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    try:
+        store.set(f"failed {attempt} {rank}", "")
+        time.sleep(patience_s)
+        return [other for other in range(count) if not store.check([f"failed {attempt} {other}"])]
+    except RuntimeError:  # the process that holds the store is gone
+        return []
 
 
 def _leave() -> NoReturn:

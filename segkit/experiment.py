@@ -18,6 +18,7 @@ from torch.utils.data import Dataset, Subset
 from segkit.checkpoint import borrow_weights, find_checkpoint, resolved_settings
 from segkit.config import Config, TrainConfig
 from segkit.config.load import validate
+from segkit.consistency import code_facts, settings_facts, split_facts
 from segkit.data.card import Card, load_card
 from segkit.data.dataset import SegmentationDataset, as_sample, build_dataset
 from segkit.data.epoch_batches import EpochBatches
@@ -136,7 +137,9 @@ class Experiment:
         """
         hardware = hardware or choose_hardware("auto", config.precision)
         card = load_card(config.data.card, config.data.root)
+        processes.require_equal(lambda: code_facts() | settings_facts(config, card))
         train, val, statistics = _read_data(config, card, processes)
+        processes.require_equal(lambda: split_facts(train) | split_facts(val))
         augmented = build_dataset(config, train, True, statistics.mean)
         train_set: Dataset[Any] = augmented
         val_set: Dataset[Any] = build_dataset(config, val, False, statistics.mean)

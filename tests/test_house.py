@@ -20,6 +20,7 @@ ORDER = (
     *("limits", "hardware", "distributed", "normalize"),
     *("features", "blocks", "upsample", "losses", "optim", "decoders", "encoders"),
     *("dry_run", "receptive_field", "config", "model", "descriptors", "summary", "streets", "data"),
+    *("consistency",),
     *("tables", "model_folder", "checkpoint", "drawing", "inference", "evaluation", "publishing"),
     *("metrics", "doctor", "starter", "export", "experiment", "training", "benchmark"),
     *("comparison", "testing", "commands", "__main__"),

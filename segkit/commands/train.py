@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train to the last epoch; 0 if that was reached, 130 if a signal came first."""
+    """Train to the last epoch; 0 if that was reached, 128 and its number if a signal came."""
     config = read_config(arguments)
     if arguments.print_config:
         print(explain_config(config), end="")
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     from segkit.training.trainer import Trainer
 
     hardware = choose_hardware(arguments.device, config.precision)
-    with join_processes(hardware.device) as processes:
+    with join_processes(hardware.device, config.train.timeout) as processes:
         resume = arguments.resume or (was_restarted() and holds_run(config.run_dir))
         folder = RunFolder(config.run_dir, resume)  # refused before the data is read
         experiment = Experiment.from_config(
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         if trainer.stopped:
             command = again("train", str(folder.path), "--resume", *_options(arguments))
             trainer.log(f"stopped and saved to {folder.last}; go on with: {command}")
-            return 130
+            return 128 + trainer.signals.number
         best = f"best mIoU {100 * trainer.state.progress.best_miou:.1f} %"
         command = again("eval", str(folder.path))
         trainer.log(f"done     {best}; evaluate it with: {command}")

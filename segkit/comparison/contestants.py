@@ -19,6 +19,7 @@ from segkit.checkpoint import (
 )
 from segkit.comparison.vary import INSTEAD, Vary, folder_name, is_experiment, load_varied
 from segkit.config import Config, load_config, move_data
+from segkit.config.flatten import flatten
 from segkit.data.card import Card, load_card
 from segkit.data.reader import SampleReader
 from segkit.data.statistics import compute_statistics
@@ -29,7 +30,7 @@ from segkit.hub import Source, is_address, parse_address
 from segkit.inference.backends.files import is_exported, load_content
 from segkit.shipped import find
 from segkit.training.listeners.run_folder import RunFolder, holds_run
-from segkit.training.progress import Progress, changes, flatten
+from segkit.training.progress import Progress, changes
 from segkit.training.trainer import Trainer
 
 DECODER = "model.decoder"  # what models are expected to differ in, unless another key is varied

@@ -89,6 +89,8 @@ class TrainConfig(Section):
     """by name, with its options"""
     schedule: Annotated[Any, Part("schedule")] = Field({"name": "constant"}, validate_default=True)
     """of the learning rate, by name, with its options"""
+    timeout: float = Field(1800.0, gt=0)
+    """seconds to wait for another process of torchrun before the run ends"""
     samples: int = Field(4, ge=0)
     """validation images drawn as overlays now and then"""
     tensorboard: bool = False

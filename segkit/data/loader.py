@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from segkit.data.dataset import Sample, as_class_indices, as_sample
 from segkit.data.dead_workers import raised_as_user_errors
 from segkit.data.epoch_batches import EpochBatches, Key
-from segkit.data.parallel import init_worker
+from segkit.data.parallel import init_worker, signals_held
 from segkit.errors import UserError
 from segkit.labels import IGNORE_INDEX
 
@@ -95,9 +96,12 @@ class Loader:
         """Yield each batch as one `Batch` per image size."""
         with raised_as_user_errors(self._workers):
             others = multiprocessing.active_children()
-            batches = iter(self.loader)
+            with signals_held():
+                batches = iter(self.loader)
             if not self._workers:
                 self._workers += [p for p in multiprocessing.active_children() if p not in others]
+                for worker in self._workers:
+                    atexit.register(worker.kill)  # it ignores SIGTERM, by which one stuck would end
         while True:
             with raised_as_user_errors(self._workers):
                 groups = next(batches, None)

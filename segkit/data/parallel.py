@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import cv2
@@ -80,12 +81,29 @@ def _begin(function: Callable[[int], Any]) -> None:
     global _function
     _function = function
     init_worker()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # how the pool ends us where another one died
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Start loading processes within: SIGTERM waits until `init_worker` has them ignore it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def init_worker(*_: object) -> None:
-    """Leave signals to the parent, and use one thread."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us ...
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ... by this, whatever it does itself
+    """Leave signals to the parent, which may have a step to finish, and use one thread."""
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):  # torchrun and SLURM send them to all processes
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     cv2.setNumThreads(0)
 
 

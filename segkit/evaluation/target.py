@@ -14,6 +14,7 @@ from segkit.checkpoint import (
     restore_statistics,
 )
 from segkit.config import Config
+from segkit.consistency import code_facts, split_facts, weights_digest
 from segkit.data.card import Card, load_card
 from segkit.data.dataset import SegmentationDataset, build_dataset
 from segkit.data.epoch_batches import EpochBatches
@@ -110,6 +111,12 @@ def evaluate_target(
 ) -> Evaluation:
     """Evaluate a model on its images, loaded as in the training, with all counts."""
     data, dataset = target.config.data, target.dataset
+    weights = target.content["model"]
+    processes.require_equal(
+        lambda: (
+            code_facts() | split_facts(dataset.reader) | {"the weights": weights_digest(weights)}
+        )
+    )
     rank, count = processes.rank, processes.count
     batches = EpochBatches(len(dataset), data.batch_size, shuffle=False, rank=rank, count=count)
     return evaluate_images(

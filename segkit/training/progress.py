@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segkit.config import TrainConfig
+from segkit.config.flatten import flatten
 from segkit.data.epoch_batches import EpochBatches
 from segkit.evaluation import Evaluation
 
@@ -20,6 +21,7 @@ FREE_ON_RESUME = (
     "data.workers",
     "data.cache",
     "train.samples",
+    "train.timeout",
     "train.tensorboard",
     "checkpoint",
 )
@@ -93,14 +95,3 @@ def _is_same_card(one: str | None, other: str | None) -> bool:
         return False
     short, long = sorted((Path(one).parts, Path(other).parts), key=len)
     return long[-len(short) :] == short
-
-
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted key; lists become tuples."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = tuple(value) if isinstance(value, list) else value
-    return flat

@@ -13,9 +13,10 @@ import yaml
 
 from segkit.checkpoint import LAST, PREVIOUS
 from segkit.config import TrainConfig
+from segkit.config.flatten import flatten
 from segkit.config.load import RUN_CONFIG
 from segkit.config.run import ENVIRONMENT
-from segkit.training.progress import Progress, flatten
+from segkit.training.progress import Progress
 
 NOT_COMPARED = ("run_dir",)
 

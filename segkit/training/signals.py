@@ -1,4 +1,4 @@
-"""Stopping a run by Ctrl-C or SIGTERM: after the step at the first one, at once at the second."""
+"""Stopping a run by a signal: after the step at the first one, at once at the second."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import signal
 import threading
 import time
 from types import FrameType, TracebackType
+
+# Ctrl-C, the end of a job, and the warning that SLURM sends before it; Windows has no SIGUSR1
+STOP = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
 
 
 class StopSignals:
@@ -17,11 +20,12 @@ class StopSignals:
     def __init__(self, shared: bool) -> None:
         self.shared = shared
         self.requested, self.asked = False, 0.0  # asked when, by the monotonic clock
+        self.number = signal.SIGINT  # which one; not known where it came to another process
 
     def __enter__(self) -> StopSignals:
         self.before = {}
         if threading.current_thread() is threading.main_thread():  # no other may handle signals
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in STOP:
                 self.before[number] = signal.signal(number, self._note)
         return self
 
@@ -41,3 +45,4 @@ class StopSignals:
             raise KeyboardInterrupt
         if not self.requested:
             self.requested, self.asked = True, time.monotonic()
+            self.number = signal.Signals(number)

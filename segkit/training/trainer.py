@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from segkit.config.flatten import flatten
 from segkit.data.loader import Batch
 from segkit.errors import UserError
 from segkit.evaluation import Evaluation, evaluate_images
@@ -55,6 +56,7 @@ class Trainer:
         self.train_loader = experiment.train_loader()
         self.val_loader = experiment.val_loader()
         self.sampler = self.train_loader.sampler
+        experiment.processes.require_equal(self._facts)
         self.state = TrainingState(experiment, self.sampler)
         self.notes = list(experiment.notes)  # for the log
         self.resumed_from: Path | None = None
@@ -76,6 +78,17 @@ class Trainer:
         self.signals = StopSignals(shared=experiment.processes.count > 1)
         self.stopped = False  # by a signal
         self._told_of_tiles = False
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what must be the same in all processes, whatever the experiment was made from."""
+        experiment = self.experiment
+        parameters = experiment.model.named_parameters()
+        return {
+            "the number of training images": self.sampler.length,
+            "the classes": experiment.classes.names,
+            "the parameters of the model": [(name, tuple(p.shape)) for name, p in parameters],
+            **flatten(experiment.settings),
+        }
 
     def fit(self) -> list[Row]:
         """Train to the last epoch, validating after each.

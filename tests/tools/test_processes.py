@@ -34,8 +34,10 @@ PLAIN = {  # batch norm would see how a batch is cut
 }
 
 
-def worker(tool, arguments, death):
+def worker(tool, arguments, death, other):
     pictures.draw_curves = lambda *_: None  # most of the time of such a run
+    if os.environ["RANK"] == "1":
+        arguments = [other.get(argument, argument) for argument in arguments]
     if death and (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]) == ("1", "0"):
         steps = iter(range(1, death))
 
@@ -49,7 +51,7 @@ def worker(tool, arguments, death):
     runpy.run_path(str(ROOT / tool), run_name="__main__")
 
 
-def agent(command, port, restarts, death, output, cache):
+def agent(command, port, restarts, death, other, output, cache):
     os.setsid()
     with open(output, "wb") as file:
         os.dup2(file.fileno(), 1)
@@ -70,7 +72,7 @@ def agent(command, port, restarts, death, output, cache):
         start_method="fork",
     )
     try:
-        elastic_launch(launch, worker)(*command, death)
+        elastic_launch(launch, worker)(*command, death, other)
     except ChildFailedError:
         sys.exit(1)
 
@@ -79,9 +81,10 @@ def agent(command, port, restarts, death, output, cache):
 def together(tmp_path, free_port):
     """Run a tool in two processes; gives the exit code and what was said."""
 
-    def run(tool, *arguments, restarts=0, death=0):
+    def run(tool, *arguments, restarts=0, death=0, other=()):
         output = tmp_path / "output"
-        values = (free_port, restarts, death, output, os.environ["SEGKIT_CACHE"])
+        others = {str(key): str(value) for key, value in dict(other).items()}
+        values = (free_port, restarts, death, others, output, os.environ["SEGKIT_CACHE"])
         process = FORKS.Process(target=agent, args=((tool, [*map(str, arguments)]), *values))
         process.start()
         process.join(60)
@@ -253,29 +256,122 @@ def test_a_mistake_that_the_second_process_alone_meets_is_told(
     assert said.count(f"error: {cut}") == 1, said
 
 
-@pytest.mark.slow
-def test_torchrun_ends_by_a_signal_with_all_saved(tiny_config, train, free_port, tmp_path):
-    config = tiny_config({**PLAIN, "train.epochs": 9999, "data.batch_size": 1})
-    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-    process = subprocess.Popen(
-        [*run, f"--master-port={free_port}", "tools/train.py", config, "--device", "cpu"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
-    try:
+def smaller_set(tiny_set, name):
+    """Copy the data set without its last training image; returns the root."""
+    root = tiny_set.root.with_name(name)
+    shutil.copytree(tiny_set.root, root)
+    for kind in ("images", "masks"):
+        sorted((root / "train" / kind).iterdir())[-1].unlink()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"train.clip_norm=1": "train.clip_norm=2"}, "train.clip_norm: 2.0 instead of 1.0"),
+        ({"data": "less"}, "the number of images in 'train': 5 instead of 6"),
+        ({"data": "changed"}, "the files in 'train': "),
+    ],
+    ids=str,
+)
+def test_processes_that_do_not_agree_do_not_start(
+    other, said, tiny_config, tiny_set, together, tmp_path
+):
+    changed = tiny_set.root.with_name("changed")
+    shutil.copytree(tiny_set.root, changed)
+    image = changed / "train/images/train_0.png"
+    image.write_bytes(image.read_bytes()[:-1] + b"?")
+    roots = {"data": tiny_set.root, "less": smaller_set(tiny_set, "less"), "changed": changed}
+    arguments = ["--data-root", tiny_set.root, "--set", "train.clip_norm=1"]
+    swapped = {roots.get(one, one): roots.get(two, two) for one, two in other.items()}
+    code, told = together("tools/train.py", tiny_config(PLAIN), *arguments, other=swapped)
+    assert code == 1, told
+    assert told.count(f"error: process 1 differs from process 0 in {said}") == 1, told
+    assert "\nTraceback" not in told
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def torchrun(free_port, tmp_path):
+    """Start a training under torchrun, and wait for its first checkpoint."""
+    processes = []
+
+    def start(config):
+        run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+        process = subprocess.Popen(
+            [*run, f"--master-port={free_port}", "tools/train.py", config, "--device", "cpu"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+            start_new_session=True,
+        )
+        processes.append(process)
         last = tmp_path / "run/checkpoints/last.pt"
         deadline = time.monotonic() + 60
         while not last.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
-        process.terminate()
-        out, err = process.communicate(timeout=60)
-    finally:
+        return process
+
+    yield start
+    for process in processes:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def below(pid):
+    """List the processes that a process has started, and those that they have, by their PIDs."""
+    children = [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return children + [pid for child in children for pid in below(child)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["one rank", "group", "everyone"])
+def test_a_signal_to_any_process_saves_once(target, tiny_config, train, torchrun, tmp_path):
+    """Loading processes included, which a job's end reaches too; it goes on to the bit."""
+    settings = {**PLAIN, "data.batch_size": 1, "data.workers": 2, "train.epochs": 9999}
+    straight = {"run_dir": str(tmp_path / "straight"), "data.workers": 0, "data.batch_size": 2}
+    process = torchrun(tiny_config(settings))
+    ranks = below(process.pid)[:2]
+    workers = {pid for rank in ranks for pid in below(rank)}
+    assert len(workers) >= 4
+    if target == "group":
+        os.killpg(process.pid, signal.SIGTERM)
+    everyone = [*workers, *ranks, process.pid]
+    for pid in {"one rank": ranks[1:], "group": [], "everyone": everyone}[target]:
+        os.kill(pid, signal.SIGTERM)
+    out, err = process.communicate(timeout=90)
+    last = tmp_path / "run/checkpoints/last.pt"
+    assert process.returncode != 0
+    assert out.count(f"stopped and saved to {last}") == 1, out + err
+    position = checkpoint(tmp_path / "run")["training"]["position"]
+    epochs = position["epoch"] + 1
+    alone = ["--set", f"train.epochs={epochs}", "data.batch_size=2", "--resume", "--override"]
+    assert train(tiny_config(settings), *alone) == 0
+    assert train(tiny_config({**settings, **straight, "train.epochs": epochs}, "other")) == 0
+    expected = numbers(tmp_path / "straight", "loss")
+    assert numbers(tmp_path / "run", "loss") == pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.slow
+def test_a_stopped_process_ends_the_run_and_is_named(tiny_config, torchrun, tmp_path):
+    settings = {**PLAIN, "data.batch_size": 1, "train.epochs": 9999, "train.timeout": 5}
+    process = torchrun(tiny_config(settings))
+    os.kill(below(process.pid)[1], signal.SIGSTOP)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode != 0
+    [told] = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert told.startswith("error: process 1 did not answer for 5 s"), out + err
+
+
+@pytest.mark.slow
+def test_torchrun_ends_by_a_signal_with_all_saved(tiny_config, train, torchrun, tmp_path):
+    config = tiny_config({**PLAIN, "train.epochs": 9999, "data.batch_size": 1})
+    process = torchrun(config)
+    last = tmp_path / "run/checkpoints/last.pt"
+    process.terminate()
+    out, err = process.communicate(timeout=60)
     assert process.returncode != 0
     assert out.count(f"stopped and saved to {last}") == 1, out + err
     assert f"torchrun --nproc_per_node=2 tools/train.py {tmp_path / 'run'} --resume" in out

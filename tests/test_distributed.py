@@ -1,0 +1,91 @@
+"""Processes that must agree, and one that is missing: told, where waiting would never end."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing
+from ranks import become
+
+from segkit import distributed
+from segkit.distributed import SINGLE, join_processes
+from segkit.errors import UserError
+
+
+def told(processes, work):
+    try:
+        work(processes)
+    except UserError as error:
+        return str(error)
+    return "nothing"
+
+
+def compare_facts(rank, port, folder):
+    become(rank, port)
+    with join_processes(torch.device("cpu")) as processes:
+        same = {"the seed": 1, "the classes": ["a", "b"]}
+        other = {**same, "the seed": 1 + rank}
+        less = same if rank == 0 else {"the seed": 1}
+        said = [
+            told(processes, lambda p, facts=facts: p.require_equal(lambda: facts))
+            for facts in (same, other, less)
+        ]
+    Path(folder, f"{rank}").write_text("\n".join(said))
+
+
+def test_facts_that_differ_are_named_with_the_process(tmp_path, free_port):
+    torch.multiprocessing.spawn(compare_facts, (free_port, str(tmp_path)), nprocs=2)
+    for rank in "01":
+        same, other, less = (tmp_path / rank).read_text().splitlines()
+        assert same == "nothing"
+        assert other.startswith("process 1 differs from process 0 in the seed: 2 instead of 1; ")
+        assert "in the classes: None instead of ['a', 'b']" in less
+
+
+def test_a_process_alone_takes_no_facts():
+    SINGLE.require_equal(lambda: pytest.fail("read for nothing"))
+
+
+def lose_one(rank, port, folder, how, group):
+    torch.set_num_threads(1)
+    become(rank, port)
+    distributed.LATE_S = distributed.GONE_S = 1
+    try:
+        with join_processes(torch.device("cpu"), timeout_s=2) as processes:
+            processes.barrier()
+            if rank == 1 and how == "late":
+                time.sleep(8)
+            if rank == 1:
+                os._exit(0)
+            if group == "waiting":
+                processes.barrier()
+            else:
+                processes.all_reduce(torch.zeros(3))
+    except UserError as error:
+        Path(folder, "said").write_text(str(error))
+
+
+@pytest.mark.parametrize("group", ["waiting", pytest.param("step", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("late", "process 1 did not answer for 2 s; if it was slow and neither stopped nor cut"),
+        ("gone", "process 1 ended before the others; see what it said"),
+    ],
+)
+def test_a_missing_process_is_named(tmp_path, free_port, how, why, group):
+    start = time.monotonic()
+    torch.multiprocessing.spawn(lose_one, (free_port, str(tmp_path), how, group), nprocs=2)
+    assert (tmp_path / "said").read_text().startswith(why)
+    assert time.monotonic() - start < 60
+
+
+def test_other_errors_pass():
+    with pytest.raises(RuntimeError, match="of a kernel"), join_as_two():
+        raise RuntimeError("of a kernel")
+
+
+def join_as_two():
+    return distributed._missing_told(None, 0, 2, 1.0)
