@@ -38,10 +38,10 @@ test-slow:
 	@$(MAKE) --no-print-directory --jobs=2 test-slow-export test-slow-others
 
 test-slow-export: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/export tests/decoders tests/training -m slow
+	$(BIN)/python -m pytest tests/export tests/decoders -m slow
 
 test-slow-others: $(VENV)/.dev
-	$(BIN)/python -m pytest --ignore=tests/tools --ignore=tests/export --ignore=tests/decoders --ignore=tests/training -m slow
+	$(BIN)/python -m pytest --ignore=tests/tools --ignore=tests/export --ignore=tests/decoders -m slow
 	$(BIN)/python -m pytest tests/tools -m slow
 
 lint: $(VENV)/.dev
