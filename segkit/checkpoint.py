@@ -9,13 +9,15 @@ same but for the training, and loads alike.
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from segkit.config import Config, locate_card, parse_config
 from segkit.data.card import Card
@@ -219,3 +221,12 @@ def load_weights(model: nn.Module, weights: dict[str, Any], source: Source) -> N
             f"({shown}); use the config it was trained with"
         )
     model.load_state_dict(weights)
+
+
+def weights_checksum(weights: Mapping[str, Tensor]) -> str:
+    """Return the checksum of weights, whatever file they came in."""
+    digest = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        digest.update(name.encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 import segkit
 from segkit.config import Config
@@ -18,20 +15,24 @@ from segkit.config.flatten import flatten
 from segkit.data.card import Card
 from segkit.data.reader import SampleReader
 
-PACKAGES = ("torch", "torchvision", "albumentations", "numpy")
+PACKAGES = ("torch", "torchvision", "albumentations", "numpy", "torchmetrics")
 FILES = 8  # of a split whose contents are compared
 # each machine may have its own
 LOCAL = ("root", "data.root", "data.workers", "data.cache")
 
 
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that numbers depend on, by name."""
+    return {"segkit": segkit.__version__} | {name: version(name) for name in PACKAGES}
+
+
 def code_facts() -> dict[str, Any]:
     """Return versions, and a digest of the package's source."""
     sources = sorted(Path(segkit.__file__).parent.rglob("*.py"))
-    facts = {f"the version of {name}": version(name) for name in PACKAGES}
+    versions = {"Python": platform.python_version(), **package_versions()}
     return {
-        "the version of Python": platform.python_version(),
+        **{f"the version of {name}": number for name, number in versions.items()},
         "segkit's code": _digest(path.read_bytes() for path in sources),
-        **facts,
     }
 
 
@@ -58,12 +59,7 @@ def split_facts(reader: SampleReader) -> dict[str, Any]:
     }
 
 
-def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """Return what differs where any tensor does."""
-    return _digest(weights[name].flatten().view(torch.uint8).numpy() for name in weights)
-
-
-def _digest(parts: Iterable[Any]) -> str:
+def _digest(parts: Iterable[bytes]) -> str:
     """Return what differs where any part does, in 16 letters."""
     total = hashlib.blake2b(digest_size=8)
     for part in parts:

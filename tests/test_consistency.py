@@ -1,13 +1,18 @@
 """Facts that processes compare: each difference of the data, the card or the settings shows."""
 
 import shutil
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+import segkit
+from segkit import consistency
+from segkit.checkpoint import weights_checksum
 from segkit.config import load_config
-from segkit.consistency import code_facts, settings_facts, split_facts, weights_digest
+from segkit.consistency import code_facts, settings_facts, split_facts
 from segkit.data.card import load_card
 from segkit.data.reader import SampleReader
 
@@ -83,11 +88,24 @@ def test_other_settings_and_classes_show(tiny_config, tiny_set):
     assert differing(before, read([])) == {"the card's label_map"}
 
 
+def test_other_versions_and_code_show(monkeypatch, tmp_path):
+    before = code_facts()
+    copy = shutil.copytree(Path(segkit.__file__).parent, tmp_path / "segkit")
+    with (copy / "units.py").open("a") as file:
+        file.write("# changed\n")
+    monkeypatch.setattr(segkit, "__file__", str(copy / "__init__.py"))
+    assert differing(before, code_facts()) == {"segkit's code"}
+    monkeypatch.undo()
+    other = {"torch": "9.9"}
+    monkeypatch.setattr(consistency, "version", lambda name: other.get(name) or version(name))
+    assert differing(before, code_facts()) == {"the version of torch"}
+
+
 def test_code_and_weights_are_compared():
     assert code_facts() == code_facts()
     weights = {"a": torch.zeros(2, 3), "b": torch.tensor(4)}
-    digest = weights_digest(weights)
+    digest = weights_checksum(weights)
     weights["a"] = torch.zeros(3, 2).T  # the same numbers in another order in memory
-    assert weights_digest(weights) == digest
+    assert weights_checksum(weights) == digest
     weights["a"][1, 2] = 1e-30
-    assert weights_digest(weights) != digest
+    assert weights_checksum(weights) != digest

@@ -83,9 +83,6 @@ def test_a_missing_process_is_named(tmp_path, free_port, how, why, group):
 
 
 def test_other_errors_pass():
-    with pytest.raises(RuntimeError, match="of a kernel"), join_as_two():
+    told_of = distributed._missing_told(None, 0, 2, 1.0)
+    with pytest.raises(RuntimeError, match="of a kernel"), told_of:
         raise RuntimeError("of a kernel")
-
-
-def join_as_two():
-    return distributed._missing_told(None, 0, 2, 1.0)

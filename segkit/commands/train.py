@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train to the last epoch; 0 if that was reached, 128 and its number if a signal came."""
+    """Train to the last epoch; 0 if that was reached, else 128 plus the number of the signal."""
     config = read_config(arguments)
     if arguments.print_config:
         print(explain_config(config), end="")

@@ -12,9 +12,10 @@ from segkit.checkpoint import (
     restore_card,
     restore_config,
     restore_statistics,
+    weights_checksum,
 )
 from segkit.config import Config
-from segkit.consistency import code_facts, split_facts, weights_digest
+from segkit.consistency import code_facts, split_facts
 from segkit.data.card import Card, load_card
 from segkit.data.dataset import SegmentationDataset, build_dataset
 from segkit.data.epoch_batches import EpochBatches
@@ -114,7 +115,7 @@ def evaluate_target(
     weights = target.content["model"]
     processes.require_equal(
         lambda: (
-            code_facts() | split_facts(dataset.reader) | {"the weights": weights_digest(weights)}
+            code_facts() | split_facts(dataset.reader) | {"the weights": weights_checksum(weights)}
         )
     )
     rank, count = processes.rank, processes.count

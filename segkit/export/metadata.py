@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 import segkit
-from segkit.checkpoint import restore_card, restore_config, restore_statistics
+from segkit.checkpoint import restore_card, restore_config, restore_statistics, weights_checksum
 from segkit.errors import UserError
 from segkit.evaluation.scores import percent
 from segkit.export.deployed import DeployedModel
@@ -45,7 +42,7 @@ def describe(
         field = None if reach is None else reach.field
     return {
         "segkit": segkit.__version__,
-        "checkpoint": {"name": Path(source).name, "sha256": _checksum(content["model"])},
+        "checkpoint": {"name": Path(source).name, "sha256": weights_checksum(content["model"])},
         "input": {
             "name": "image",
             "dtype": "uint8" if deployed.takes_bytes else "float32",
@@ -77,15 +74,6 @@ def _halo(model: SegmentationModel, channels: int) -> list[int] | str:
         return list(exact_halo(model, channels))
     except UserError as error:
         return str(error)
-
-
-def _checksum(weights: dict[str, Tensor]) -> str:
-    """Return the checksum of weights, whatever file they came in."""
-    digest = hashlib.sha256()
-    for name, value in sorted(weights.items()):
-        digest.update(name.encode())
-        digest.update(value.contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def as_lines(metadata: dict[str, Any]) -> list[str]:

@@ -81,9 +81,9 @@ def agent(command, port, restarts, death, other, output, cache):
 def together(tmp_path, free_port):
     """Run a tool in two processes; gives the exit code and what was said."""
 
-    def run(tool, *arguments, restarts=0, death=0, other=()):
+    def run(tool, *arguments, restarts=0, death=0, other=None):
         output = tmp_path / "output"
-        others = {str(key): str(value) for key, value in dict(other).items()}
+        others = {str(key): str(value) for key, value in (other or {}).items()}
         values = (free_port, restarts, death, others, output, os.environ["SEGKIT_CACHE"])
         process = FORKS.Process(target=agent, args=((tool, [*map(str, arguments)]), *values))
         process.start()
@@ -256,15 +256,6 @@ def test_a_mistake_that_the_second_process_alone_meets_is_told(
     assert said.count(f"error: {cut}") == 1, said
 
 
-def smaller_set(tiny_set, name):
-    """Copy the data set without its last training image; returns the root."""
-    root = tiny_set.root.with_name(name)
-    shutil.copytree(tiny_set.root, root)
-    for kind in ("images", "masks"):
-        sorted((root / "train" / kind).iterdir())[-1].unlink()
-    return root
-
-
 @pytest.mark.parametrize(
     ("other", "said"),
     [
@@ -277,11 +268,13 @@ def smaller_set(tiny_set, name):
 def test_processes_that_do_not_agree_do_not_start(
     other, said, tiny_config, tiny_set, together, tmp_path
 ):
-    changed = tiny_set.root.with_name("changed")
-    shutil.copytree(tiny_set.root, changed)
-    image = changed / "train/images/train_0.png"
+    roots = {"data": tiny_set.root}
+    for name in ("less", "changed"):
+        roots[name] = shutil.copytree(tiny_set.root, tiny_set.root.with_name(name))
+    for kind in ("images", "masks"):
+        sorted((roots["less"] / "train" / kind).iterdir())[-1].unlink()
+    image = roots["changed"] / "train/images/train_0.png"
     image.write_bytes(image.read_bytes()[:-1] + b"?")
-    roots = {"data": tiny_set.root, "less": smaller_set(tiny_set, "less"), "changed": changed}
     arguments = ["--data-root", tiny_set.root, "--set", "train.clip_norm=1"]
     swapped = {roots.get(one, one): roots.get(two, two) for one, two in other.items()}
     code, told = together("tools/train.py", tiny_config(PLAIN), *arguments, other=swapped)
@@ -329,7 +322,7 @@ def below(pid):
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["one rank", "group", "everyone"])
 def test_a_signal_to_any_process_saves_once(target, tiny_config, train, torchrun, tmp_path):
-    """Loading processes included, which a job's end reaches too; it goes on to the bit."""
+    """With loading processes, which a job's end reaches too; it goes on like one never stopped."""
     settings = {**PLAIN, "data.batch_size": 1, "data.workers": 2, "train.epochs": 9999}
     straight = {"run_dir": str(tmp_path / "straight"), "data.workers": 0, "data.batch_size": 2}
     process = torchrun(tiny_config(settings))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from segkit.config import dump_config
+from segkit.consistency import package_versions
 from segkit.drawing.masks import ERROR_COLOR, VOID_COLOR
 from segkit.drawing.pages import render
 from segkit.errors import UserError
@@ -23,8 +23,6 @@ from segkit.evaluation.scores import Shares, percent
 from segkit.evaluation.target import EvaluationTarget
 from segkit.files import check_folder, write_file
 from segkit.units import speed
-
-PACKAGES = ("segkit", "torch", "torchvision", "albumentations", "numpy", "torchmetrics")
 
 
 def write_report(
@@ -135,6 +133,6 @@ def facts(evaluation: Evaluation, target: EvaluationTarget) -> dict[str, str]:
         "written": datetime.now().astimezone().isoformat(" ", "minutes"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
+        "packages": ", ".join(f"{name} {number}" for name, number in package_versions().items()),
     }
     return {name: text for name, text in known.items() if text}

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from segkit.config import dump_config
 from segkit.config.load import RUN_CONFIG
 from segkit.config.run import ENVIRONMENT
 from segkit.config.schema import Every
+from segkit.consistency import package_versions
 from segkit.errors import UserError
 from segkit.evaluation import Scores
 from segkit.experiment import Experiment
@@ -179,7 +179,6 @@ def _every(experiment: Experiment) -> Every:
 
 def environment(experiment: Experiment) -> dict[str, Any]:
     """Describe what a run's outcome may depend on besides its config."""
-    packages = ("torch", "torchvision", "albumentations", "numpy", "torchmetrics")
     statistics = experiment.statistics
     return {
         "command": sys.argv,
@@ -190,7 +189,7 @@ def environment(experiment: Experiment) -> dict[str, Any]:
         "statistics": None if statistics is None else statistics._asdict(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {"segkit": segkit.__version__} | {name: version(name) for name in packages},
+        "packages": package_versions(),
         "device": str(experiment.hardware),
         "threads": torch.get_num_threads(),
         "processes": experiment.processes.count,
