@@ -68,20 +68,17 @@ def test_fp16_is_refused_on_a_cpu(monkeypatch, device):
         ({"avx512_bf16": True}, "bf16", "AVX512-BF16"),
         ({"amx_bf16": False, "avx512_bf16": False, "avx2": True}, "fp32", "no bf16"),
         ({"avx512_f": True, "avx512_fp16": True, "amx_tile": True}, "fp32", "no bf16"),
+        ({"neon": True, "bf16": True}, "fp32", "bf16 on ARM must be asked for"),
+        ({"neon": True, "bf16": False}, "fp32", "no bf16"),
         ({}, "fp32", "no bf16"),
     ],
 )
 def test_auto_goes_by_what_the_cpu_has(monkeypatch, capabilities, precision, shown):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     hardware = choose_hardware("cpu", "auto")
     assert (hardware.device.type, hardware.precision) == ("cpu", precision)
     assert shown in str(hardware)
     assert precision in str(hardware)
-
-
-def test_auto_is_fp32_where_torch_cannot_tell(monkeypatch):
-    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert choose_hardware("cpu", "auto").precision == "fp32"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +112,7 @@ def test_a_hidden_gpu_is_not_used(monkeypatch):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_what_is_configured_wins(monkeypatch, precision):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     assert choose_hardware("cpu", precision).precision == precision
 
 
