@@ -1,5 +1,6 @@
 """Fixtures for every test: a tiny data set and an experiment on it, written as files."""
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 
 torch.set_num_threads(1)  # tiny networks gain nothing by more, and lose much on a busy machine
 
+collect_ignore = ["elsewhere"]  # for PYTHONPATH alone
 COLORS = ((90, 160, 90), (220, 40, 40), (40, 60, 220))  # ground, box, bar
 RAW_VALUES = (0, 10, 20)  # not the class indices, so that a forgotten label map shows
 RAW_VOID = 99
@@ -27,11 +29,14 @@ class TinySet(NamedTuple):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if torch.cuda.is_available():
-        return
+    lacking = {}
+    if not torch.cuda.is_available():
+        lacking["gpu"] = pytest.mark.skip(reason="needs a CUDA device")
+    if not hasattr(os, "fork"):
+        lacking["fork"] = pytest.mark.skip(reason="needs fork")
     for item in items:
-        if "gpu" in item.keywords:
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+        for mark in lacking.keys() & item.keywords:
+            item.add_marker(lacking[mark])
 
 
 @pytest.fixture(autouse=True)

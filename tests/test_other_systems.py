@@ -22,13 +22,16 @@ from segkit.training.listeners.run_folder import _git_commit
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("platform", ["darwin", "win32"])
-def test_where_forks_are_unsafe_threads_do_the_work(platform, monkeypatch):
+@pytest.mark.parametrize("forks", ["unsafe", "missing"])
+def test_where_forks_are_unsafe_threads_do_the_work(forks, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("a process was forked")
 
     expected = list(parallel.parallel_map(lambda index: index**2, 150))
-    monkeypatch.setattr(sys, "platform", platform)
+    if forks == "unsafe":
+        monkeypatch.setattr(sys, "platform", "darwin")
+    else:
+        monkeypatch.delattr(os, "fork", raising=False)
     monkeypatch.setattr(parallel, "ProcessPoolExecutor", refuse)
     assert list(parallel.parallel_map(lambda index: index**2, 150)) == expected
     assert expected == [index**2 for index in range(150)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
 from collections import deque
@@ -32,7 +33,7 @@ def parallel_map(function: Callable[[int], T], count: int) -> Iterator[T]:
         return
     spans = [range(start, min(start + AT_ONCE, count)) for start in range(0, count, AT_ONCE)]
     pool: Executor
-    if sys.platform == "linux":
+    if hasattr(os, "fork") and sys.platform != "darwin":
         context = multiprocessing.get_context("fork")
         # forked processes inherit the function, which need not be picklable
         pool = ProcessPoolExecutor(cpu_count(), context, _begin, (function,))

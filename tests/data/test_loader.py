@@ -75,6 +75,7 @@ def assert_same(left, right):
             assert torch.equal(a.masks, b.masks)
 
 
+@pytest.mark.fork
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_any_number_of_workers_gives_one_stream(tiny_set, workers):
@@ -366,7 +367,7 @@ class Threads(torch.utils.data.Dataset):
         return Sample(counts.expand(3, 1, 2), counts, "threads")
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", [pytest.param("fork", marks=pytest.mark.fork), "spawn"])
 def test_a_worker_has_one_thread_and_the_parent_keeps_its_own(monkeypatch, context):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     before = torch.get_num_threads(), cv2.getNumThreads()

@@ -60,7 +60,9 @@ def assert_same(left, right):
 
 @pytest.mark.parametrize("deep", [False, True], ids=["uint8", "float32"])
 @pytest.mark.parametrize(
-    ("workers", "context"), [(0, None), (2, "fork"), (1, "spawn")], ids=["none", "fork", "spawn"]
+    ("workers", "context"),
+    [(0, None), pytest.param(2, "fork", marks=pytest.mark.fork), (1, "spawn")],
+    ids=["none", "fork", "spawn"],
 )
 def test_files_are_read_once_in_all_and_samples_are_the_same(tiny_set, workers, context, deep):
     many_sizes(tiny_set, deep)

@@ -5,7 +5,6 @@ import itertools
 import multiprocessing
 import os
 import random
-import resource
 import runpy
 import shutil
 import signal
@@ -21,6 +20,9 @@ from segkit.data.epoch_batches import EpochBatches
 from segkit.training.listeners import pictures
 from segkit.training.listeners.console import ConsoleLog
 from segkit.training.step import Step
+
+if not hasattr(os, "fork"):
+    pytest.skip("needs fork", allow_module_level=True)
 
 ROOT = Path(__file__).parents[2]
 # forks of a process that has imported all there is: a start costs no seconds, and is a real one
@@ -120,6 +122,8 @@ def child(arguments, output, cache, end, limit):
     if end:
         die_at(*end)
     if limit:
+        import resource
+
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     sys.argv = ["tools/train.py", *arguments, "--device", "cpu"]
     runpy.run_path(str(ROOT / "tools/train.py"), run_name="__main__")

@@ -22,6 +22,9 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from segkit.training.listeners import pictures
 from segkit.training.step import Step
 
+if not hasattr(os, "fork"):
+    pytest.skip("needs fork", allow_module_level=True)
+
 ROOT = Path(__file__).parents[2]
 # torchrun's own agent, but its workers are forks of what has imported all there is: no seconds lost
 FORKS = multiprocessing.get_context("forkserver")
