@@ -73,6 +73,18 @@ def write_file(path: Path, content: str | bytes) -> None:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def below(folder: Path, name: str | Path) -> Path:
+    """Return a path below a folder, for a name that a file, an archive or a glob gave.
+
+    Raises:
+        UserError: the name leads elsewhere.
+    """
+    path = Path(name)
+    if path.anchor or ".." in path.parts or "\0" in str(name):
+        raise UserError(f"the name {str(name)!r} leads out of {folder}; nothing is written there")
+    return folder / path
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files that a killed process left in a folder."""
     for path in folder.glob(f".*.{_TEMPORARY}-*"):

@@ -5,10 +5,11 @@ import secrets
 import stat
 
 import pytest
+from hostile import hostile_texts
 
 from segkit import files
 from segkit.errors import UserError
-from segkit.files import remove_leftovers, replacing, write_file
+from segkit.files import below, remove_leftovers, replacing, write_file
 
 
 def test_a_file_appears_whole_with_the_usual_rights(tmp_path):
@@ -117,3 +118,20 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
 def test_a_folder_that_is_not_there_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match=r"cannot write .*no/a\.txt: No such file"):
         write_file(tmp_path / "no/a.txt", "text")
+
+
+def test_a_name_from_a_file_stays_below_its_folder(tmp_path):
+    folder = tmp_path / "top/folder"
+    refused = 0
+    for text in hostile_texts(2000):
+        try:
+            path = below(folder, text)
+        except UserError:
+            refused += 1
+            continue
+        assert os.path.normpath(path) == os.path.normpath(folder) or os.path.normpath(
+            path
+        ).startswith(f"{folder}{os.sep}")
+    assert 200 < refused < 1900
+    for name in ("a.png", "a/b.png", "..a", "a..b/c..", "~", "-", "a b"):
+        assert below(folder, name) == folder / name

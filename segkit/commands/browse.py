@@ -12,7 +12,7 @@ from pathlib import Path
 
 from segkit.commands.options import add_data_root, add_overrides
 from segkit.config import load_config
-from segkit.files import check_output
+from segkit.files import below, check_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     split = arguments.split or config.data.train_split
     samples = browse(config, card, split, arguments.count, arguments.raw)
     state = "as on disk" if arguments.raw else "as the network sees them"
-    path = arguments.out or Path(f"{card.name}_{split}{'_raw' * arguments.raw}.png")
+    path = arguments.out or below(Path(), f"{card.name}_{split}{'_raw' * arguments.raw}.png")
     path = path if path.suffix else path.with_suffix(".png")
     title = f"{card.name} {split}: {len(samples)} samples {state}"
     draw_sheet(path, samples, card.legend, title)

@@ -144,7 +144,8 @@ def _add_run(item: Source, found: list[Contestant], data_root: str | None) -> No
             contestant.checkpoints.append(source)
             return
     name = re.sub(r"-seed\d+$", "", _name_of(source))
-    found.append(Contestant(name, move_data(config, data_root), card, settings, [source]))
+    config = move_data(config, data_root or card.root)  # the data it is evaluated on, and no other
+    found.append(Contestant(name, config, card, settings, [source]))
 
 
 def _name_of(source: Source) -> str:

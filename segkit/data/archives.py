@@ -12,6 +12,7 @@ from urllib.request import Request, urlopen
 from rich.progress import Progress
 
 from segkit.errors import UserError
+from segkit.files import below
 
 TIMEOUT_SECONDS = 30.0  # for each wait on the network, not for the whole download
 
@@ -59,20 +60,37 @@ def check_md5(path: Path, md5: str) -> None:
 
 
 def unpack(path: Path, folder: Path, wanted: tuple[str, ...], bar: Progress) -> None:
-    """Unpack the members whose names start with one of `wanted`; none may leave the folder."""
-    if not hasattr(tarfile, "data_filter"):
-        raise UserError("this Python unpacks archives unsafely; use 3.10.12, 3.11.4 or newer")
+    """Unpack the files whose names start with one of `wanted` into an empty folder.
 
-    def accept(member: tarfile.TarInfo, destination: str) -> tarfile.TarInfo | None:
-        checked = tarfile.data_filter(member, destination)
-        name = PurePosixPath(member.name)  # without a leading ./
-        if name.name.startswith("._"):  # macOS' notes on a file, which look like masks
-            return None
-        return checked if str(name).startswith(wanted) else None
+    Python's own filters let links lead out of it (CVE-2025-4517), so no link is unpacked; no data
+    set needs one.
 
+    Raises:
+        OSError: a wanted member is a link or a device, or its name leads out of the folder.
+    """
     with (
         bar.open(path, "rb", description=f"unpack {path.name}") as file,
         tarfile.open(fileobj=file) as tar,
     ):
         for member in tar:
-            tar.extract(member, folder, filter=accept)
+            name = PurePosixPath(member.name)  # without a leading ./
+            # macOS' notes on a file look like masks
+            if name.name.startswith("._") or not str(name).startswith(wanted):
+                continue
+            _unpack_member(tar, member, folder)
+
+
+def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    try:
+        target = below(folder, member.name)
+    except UserError as error:
+        raise OSError(f"the archive is no data set: {error}") from error
+    content = None if member.islnk() or member.issym() else tar.extractfile(member)
+    if member.isdir():
+        target.mkdir(parents=True, exist_ok=True)
+    elif content is None:
+        raise OSError(f"the archive is no data set: {member.name!r} is a link or a device")
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with content, open(target, "wb") as file:
+            shutil.copyfileobj(content, file)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, field_validator, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, field_validator, model_validator
 
 from segkit.config.load import apply_override, read_yaml, validate
 from segkit.config.parts import Section
@@ -19,6 +19,7 @@ from segkit.errors import UserError, unknown_name
 from segkit.labels import IGNORE, Classes
 from segkit.shipped import data_folder, find, names_of
 
+PLAIN = re.compile(r"\w[\w.-]{0,99}")
 LABELS = "classes", "label_map"  # keys of a card, which the masks can propose
 
 
@@ -35,6 +36,28 @@ def _raw_key(key: object) -> int | str:
 
 # What a mask file holds: a number, or a colour as "128 64 0"
 RawKey = Annotated[int | str, PlainValidator(_raw_key)]
+
+
+def _plain_name(name: str) -> str:
+    """Refuse a name that could not be part of a file's."""
+    if not PLAIN.fullmatch(name):
+        raise ValueError(
+            f"the name {name[:100]!r} becomes part of names of files; use letters, digits, '-', "
+            "'_' and '.', and begin with a letter or a digit"
+        )
+    return name
+
+
+def plain_name(text: str) -> str:
+    """Return a text as the name of a card.
+
+    >>> plain_name(".my photos (2)")
+    'my_photos_2_'
+    """
+    return re.sub(r"[^\w.-]+", "_", text).lstrip(".-")[:100] or "data"
+
+
+Name = Annotated[str, AfterValidator(_plain_name)]
 
 
 class Split(Section):
@@ -68,13 +91,13 @@ class Split(Section):
 class Card(Section):
     """A dataset card; `root` is absolute once loaded."""
 
-    name: str
+    name: Name
     root: str  # relative to the card's own folder
     builtin: Literal["streets"] | None = None  # drawn at first use
     classes: ClassEntries
     label_map: dict[RawKey, str]  # value or colour in a mask file -> class name or "ignore"
     foreground: str | None = None  # of two classes, the one to find; null: the second
-    splits: dict[str, Split]
+    splits: dict[Name, Split]
     image_max: float | None = Field(None, gt=0)  # the pixel value that is white; null: 8 bits
     # a regular expression: images whose names agree in its first group are frames of one video
     sequences: str | None = None

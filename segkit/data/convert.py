@@ -12,6 +12,8 @@ from PIL import Image
 from rich.progress import Progress
 from scipy.io import loadmat
 
+from segkit.files import below
+
 VOC = "VOCdevkit/VOC2012"
 LISTS = f"{VOC}/ImageSets/Segmentation"
 SBD = "benchmark_RELEASE/dataset"
@@ -25,13 +27,13 @@ def augment_voc(staged: Path, home: Path, bar: Progress) -> None:
     folder = staged / VOC / "SegmentationClassAug"
     folder.mkdir(parents=True)
     for name in bar.track(names, description="SegmentationClassAug"):
+        target = below(folder, f"{name}.png")
         if name in own:
-            file = f"{name}.png"
-            shutil.copyfile(home / VOC / "SegmentationClass" / file, folder / file)
+            shutil.copyfile(home / VOC / "SegmentationClass" / f"{name}.png", target)
         else:
             mask = Image.fromarray(_read_sbd(staged / SBD / "cls" / f"{name}.mat"))
             mask.putpalette(_voc_palette().tobytes())
-            mask.save(folder / f"{name}.png")
+            mask.save(target)
     _write_list(staged / LISTS / "train_aug.txt", names)
 
 

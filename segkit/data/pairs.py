@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -57,8 +57,8 @@ class Listing(NamedTuple):
     pairs: Pairs
     image_count: int
     mask_count: int
-    without_mask: list[str]  # names of images
-    without_image: list[str]  # names of masks
+    without_mask: list[str]  # names of images, or lines of the list
+    without_image: list[str]  # names of masks, or lines of the list
     doubles: list[str]  # a sentence for each file that shares its name with another
 
 
@@ -87,7 +87,7 @@ def list_split(root: Path, entry: Split) -> Listing:
     doubles = double_images + double_masks
     names = sorted(images.keys() | masks.keys())
     if entry.list is not None:
-        names = _read_list(root / entry.list, entry.image_suffix)
+        names = _read_list(root / entry.list, entry.image_suffix, images.keys() | masks.keys())
         twice = [name for name, count in Counter(names).items() if count > 1]
         doubles += [f"{root / entry.list} names {name} twice; keep it once" for name in twice]
     without_mask = [n for n in names if n not in masks]
@@ -141,8 +141,14 @@ def _by_name(
     return found, doubles
 
 
-def _read_list(path: Path, name_suffix: str) -> list[str]:
+def _read_list(path: Path, name_suffix: str, known: Set[str]) -> list[str]:
+    """Return the names in a list; one that no file has is told by its line alone.
+
+    A card may point at any text file, whose content is nobody's business.
+    """
     try:
+        if path.exists() and not path.is_file():  # a device may never end
+            raise OSError("it is no file")
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error
@@ -151,10 +157,12 @@ def _read_list(path: Path, name_suffix: str) -> list[str]:
             "folder of the data"
         ) from error
     names = []
-    for name in filter(None, map(str.strip, lines)):
+    for number, name in enumerate(map(str.strip, lines), start=1):
         stem, suffix = os.path.splitext(name)
         stem = stem if suffix.lower() in SUFFIXES else name  # other dots belong to the name
-        names.append(stem.removesuffix(name_suffix))
+        stem = stem.removesuffix(name_suffix)
+        if name:
+            names.append(stem if stem in known else f"line {number} of {path.name}")
     return names
 
 

@@ -72,7 +72,8 @@ def load_target(
         split: of the data set; None: the validation split of the training.
         device: auto takes CUDA where there is one.
         card: of another data set with the same classes.
-        data_root: where the data lies now.
+        data_root: where the data lies now; the built-in set is drawn there if need be, but never
+            where the checkpoint says.
         inference: options of `Predictor`.
     """
     source = find_checkpoint(checkpoint)
@@ -93,6 +94,8 @@ def load_split(
     """Find the images that a checkpoint is evaluated on, see `load_target`."""
     config = restore_config(content, source)
     used = trained = restore_card(content, source)
+    if not data_root:
+        used = used.model_copy(update={"builtin": None})  # a file must not say where to draw
     if card:
         used = load_card(card)
         check_same_classes(used, trained, f"{card}", f"{source}, epoch {content['epoch']}")

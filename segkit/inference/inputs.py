@@ -62,6 +62,11 @@ def _sources_of(given: str, out: Path) -> list[Source]:
     if not any(sign in given for sign in MAGIC):
         raise UserError(f"there is no file or folder {given}")
     base = Path(*takewhile(lambda part: not any(s in part for s in MAGIC), path.parts))
+    if ".." in path.parts[len(base.parts) :]:
+        raise UserError(
+            f"{given}: '..' behind a wildcard leads out of the folders that it matches, and "
+            "results keep their names; write the path without it"
+        )
     sources: list[Source] = []
     for match in map(Path, sorted(glob.glob(given, recursive=True))):
         if not match.is_dir():

@@ -19,7 +19,7 @@ from segkit.data.label_map import LabelMap
 from segkit.drawing.figures import draw_legend
 from segkit.drawing.masks import colorize, overlay
 from segkit.errors import UserError
-from segkit.files import check_folder, replacing
+from segkit.files import below, check_folder, replacing
 from segkit.inference.inputs import Source
 from segkit.inference.prediction import Prediction
 from segkit.labels import IGNORE_INDEX, Classes
@@ -54,7 +54,7 @@ def output_paths(source: Source, out: Path, outputs: Outputs) -> list[Path]:
 
 def output_path(out: Path, stem: Path, ending: str) -> Path:
     """Return the path of a result; dots in the stem stay."""
-    return out / stem.parent / f"{stem.name}{ending}"
+    return below(out, stem.parent / f"{stem.name}{ending}")
 
 
 def check_outputs(sources: Sequence[Source], out: Path, outputs: Outputs) -> None:

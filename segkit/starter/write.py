@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from segkit.data.card import plain_name
 from segkit.data.label_proposal import describe_labels
 from segkit.data.raw_labels import as_key, as_yaml
 from segkit.errors import UserError
@@ -26,7 +27,7 @@ def write_starter(folder: Path, found: Survey) -> tuple[Path, Path]:
     Raises:
         UserError: the folder holds one of the files already, or cannot be written into.
     """
-    name = folder.resolve().name
+    name = plain_name(folder.resolve().name)
     files = {
         folder / f"{name}.yaml": experiment_text(found, name),
         folder / "card.yaml": card_text(found, name, folder),

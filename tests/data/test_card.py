@@ -1,9 +1,12 @@
 """Dataset cards: the shipped ones, every mistake in one, and where the data lies."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import yaml
+from hostile import hostile_texts
+from pydantic import ValidationError
 
 from segkit.data.card import Card, load_card, split_of
 from segkit.data.reader import ensure_data
@@ -71,6 +74,18 @@ MISTAKES = {
     "a split that is a word": (
         {"splits": {"train": "images"}},
         ["splits.train is 'images': it must be a mapping with keys of images, masks, list"],
+    ),
+    "a name that is a path": (
+        {"name": "../x"},
+        ["the name '../x' becomes part of names of files; use letters, digits"],
+    ),
+    "a split that is a path": (
+        {"splits": {"a/b": {"images": "i", "masks": "m"}}},
+        ["the name 'a/b' becomes part of names of files"],
+    ),
+    "a hidden split": (
+        {"splits": {".train": {"images": "i", "masks": "m"}}},
+        ["the name '.train' becomes part of names of files"],
     ),
     "one class": (
         {"classes": [{"name": "thing", "color": [255, 0, 0]}], "label_map": {1: "thing"}},
@@ -260,3 +275,22 @@ def test_a_built_in_set_that_cannot_be_drawn_says_so(tmp_path):
     card = load_card(streets, tmp_path / "file" / "below")
     with pytest.raises(UserError, match=r"cannot draw the data set into .*below"):
         ensure_data(card)
+
+
+def test_names_of_cards_and_splits_are_names_of_files(tmp_path):
+    accepted = 0
+    for text in hostile_texts(1500):
+        for changes in ({"name": text}, {"splits": {text: {"images": "i", "masks": "m"}}}):
+            try:
+                Card.model_validate(card_data(**changes))
+            except ValidationError:
+                continue
+            assert all(sign.isalnum() or sign in "-_." for sign in text)
+            assert not text.startswith((".", "-"))
+            (tmp_path / text).touch()
+            accepted += 1
+    assert accepted > 50
+    for name in ("voc2012", "my-set_2.0", "道路", "train+val"):
+        is_plain = "+" not in name
+        with nullcontext() if is_plain else pytest.raises(ValidationError):
+            Card.model_validate(card_data(name=name))

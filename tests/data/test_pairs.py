@@ -1,5 +1,7 @@
 """Which image belongs to which mask: by name, in folders of any shape."""
 
+import random
+
 import pytest
 
 from segkit.data.card import Card
@@ -209,6 +211,33 @@ def test_a_list_that_cannot_be_read_is_named(tmp_path, content):
         UserError, match=r"train\.txt cannot be read: .*; its path in the card is relative"
     ):
         pair_files(make_card(tmp_path, list="train.txt"), "train")
+
+
+def test_a_list_never_shows_what_a_file_holds(tmp_path):
+    lay_out(tmp_path, ["a.png", "b.png"], ["a.png", "b.png"])
+    rng = random.Random(0)
+    for number in range(50):
+        secrets = [f"secret{rng.getrandbits(64):x}:{rng.random()}" for _ in range(number % 9 + 1)]
+        held = [*secrets, *rng.choices(["a", "b", "", *secrets], k=number % 5)]
+        rng.shuffle(held)
+        (tmp_path / "passwd").write_text("\n".join(held))
+        message = refusal(tmp_path, list=rng.choice(["passwd", str(tmp_path / "passwd")]))
+        assert "secret" not in message
+        assert "passwd" in message
+
+
+def test_a_list_tells_the_lines_of_what_no_file_is_called(tmp_path):
+    lay_out(tmp_path, ["a.png", "b.png"], ["a.png", "c.png"])
+    (tmp_path / "train.txt").write_text("a\n\nb\nno such name\n")
+    message = refusal(tmp_path, list="train.txt")
+    assert "2 (b, line 4 of train.txt) without a mask" in message
+    assert "1 (line 4 of train.txt) without an image" in message
+
+
+@pytest.mark.parametrize("file", ["/dev/zero", "images"])
+def test_a_list_is_a_file(tmp_path, file):
+    lay_out(tmp_path, ["a.png"], ["a.png"])
+    assert "cannot be read: it is no file" in refusal(tmp_path, list=file)
 
 
 # What does not pair up

@@ -85,6 +85,20 @@ def test_results_within_a_folder_are_no_inputs(folder):
             assert found("in/out", out=out) == [("in/out/a.png", "a")]
 
 
+@pytest.mark.parametrize("given", ["in/*/../a.png", "in/*/../../c.png", "in/**/..", "s?b/.."])
+def test_no_glob_leads_out_of_what_it_matches(given, folder):
+    Path("c.png").touch()
+    with pytest.raises(UserError, match=r"'\.\.' behind a wildcard leads out"):
+        found(given)
+
+
+def test_dots_before_a_wildcard_are_the_users(folder, monkeypatch):
+    monkeypatch.chdir("in/sub")
+    assert found("../*.png") == [("../[1].png", "[1]"), ("../a.png", "a")]
+    assert found("../sub/../a.png") == [("../sub/../a.png", "a")]
+    assert found("../sub/..")[0] == ("../sub/../B.JPG", "B")
+
+
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (50, 40, 3), np.uint8)
 
