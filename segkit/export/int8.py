@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from segkit.data.dataset import SegmentationDataset
 from segkit.errors import UserError
 from segkit.export.deployed import DeployedModel, explained, quiet
+from segkit.inference.backends.openvino import without_reports
 
 Images = Sequence[NDArray[Any]]  # batches of one, (1, H, W, C), as the file takes them
 RANKED_BY = 8  # images that the sensitivity of layers is measured on
@@ -77,7 +78,8 @@ def quantize_onnx(graph: Any, images: Images, kept: Sequence[str]) -> Any:
 def quantize_openvino(model: Any, images: Images, kept: Sequence[str]) -> Any:
     """Quantise an `openvino.Model` by NNCF; see `quantize_onnx` for the arguments."""
     try:
-        import nncf
+        with without_reports():
+            import nncf
     except ImportError as error:
         raise UserError("--precision int8 needs NNCF; pip install 'segkit[openvino]'") from error
     # OpenVINO splits a convolution's bias off, which keeps the name

@@ -14,7 +14,7 @@ from segkit.export.deployed import DeployedModel, Output, explained, quiet, to_p
 from segkit.export.formats import Format, Precision
 from segkit.export.int8 import Images, quantize_onnx
 from segkit.inference.backends.exported import KEY
-from segkit.inference.backends.onnxruntime import OnnxRuntimeModel
+from segkit.inference.backends.onnxruntime import OnnxRuntimeModel, import_onnxruntime
 
 LARGEST = 2**31  # bytes that one file can hold
 
@@ -29,8 +29,9 @@ class OnnxFormat(Format):
         """Ask for the packages, see `Format`."""
         try:
             import onnx  # noqa: F401
-            import onnxruntime  # noqa: F401
             import onnxscript  # noqa: F401
+
+            import_onnxruntime()
         except ImportError as error:
             raise UserError(
                 f"--to onnx needs {error.name}, which is not installed; pip install 'segkit[onnx]'"

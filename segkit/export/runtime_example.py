@@ -6,11 +6,14 @@ Copy this file into your project:
 """
 
 import json
+import os
 import sys
 
 import numpy as np
-import onnxruntime
 from PIL import Image
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when ONNX Runtime is imported
+import onnxruntime
 
 
 def predict(model: str, image: str, out: str) -> None:

@@ -1,6 +1,7 @@
 """An exported file is used as the checkpoint that it was made of."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+import segkit
 from segkit.checkpoint import find_checkpoint, load_checkpoint
 from segkit.commands import main
 from segkit.data.images import read_image
@@ -139,6 +141,34 @@ def test_int8_passes_its_own_gate(run_dir, tmp_path, capsys):
         assert 0 < row["logit_difference"] < 0.3  # rounded, but not wrong
         size = (out / row["file"]).stat().st_size
         assert size < fp32 or row["file"].endswith(".xml")
+
+
+@pytest.mark.slow
+def test_no_runtime_reports_its_use(run_dir, tmp_path):
+    """ONNX Runtime and NNCF note who they report for in the home folder, before any report."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("CI", "XDG_CACHE_HOME")}
+    command = ["export", str(run_dir), "--to", "onnx", "openvino", "--precision", "int8", "--force"]
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "segkit",
+            *command,
+            "--images",
+            "1",
+            "--out",
+            str(tmp_path / "int8"),
+        ],
+        env={
+            **kept,
+            "HOME": str(tmp_path / "home"),
+            "PYTHONPATH": str(Path(segkit.__file__).parents[1]),
+        },
+        check=True,
+    )
+    assert (tmp_path / "int8" / "export.json").is_file()
+    left = {path.name for path in (tmp_path / "home").rglob("*")}
+    assert not left & {"deviceid", "onnxruntime.db", "openvino_ga_cid", "stats"}
 
 
 @pytest.mark.slow

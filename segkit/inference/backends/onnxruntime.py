@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,21 @@ class OnnxRuntimeModel(GraphModel):
         )
 
 
+def import_onnxruntime() -> Any:
+    """Import the package, without the usage reports that it sends by itself from 1.29 on."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
 def _packages() -> tuple[Any, Any]:
     try:
         import onnx
-        import onnxruntime
+
+        return onnx, import_onnxruntime()
     except ImportError as error:
         raise UserError("an ONNX file needs ONNX Runtime; pip install 'segkit[onnx]'") from error
-    return onnx, onnxruntime
 
 
 def _providers(device: str, available: list[str]) -> list[str]:

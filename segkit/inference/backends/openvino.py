@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +61,24 @@ class OpenVinoModel(GraphModel):
         return f"OpenVINO {self.version} on the CPU with {thread_count()}, {self.precision}"
 
 
+@contextmanager
+def without_reports() -> Iterator[None]:
+    """Hide the module by which OpenVINO and NNCF report each use from those imported within."""
+    module = "openvino_telemetry"
+    found = {name: sys.modules[name] for name in [module] if name in sys.modules}
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+        sys.modules.update(found)
+
+
 def import_openvino() -> Any:
     """Import the package, or say how to get it."""
     try:
-        import openvino
+        with without_reports():
+            import openvino
     except ImportError as error:
         raise UserError("this needs OpenVINO; pip install 'segkit[openvino]'") from error
     return openvino
