@@ -35,6 +35,7 @@ def compare_facts(rank, port, folder):
     Path(folder, f"{rank}").write_text("\n".join(said))
 
 
+@pytest.mark.slow
 def test_facts_that_differ_are_named_with_the_process(tmp_path, free_port):
     torch.multiprocessing.spawn(compare_facts, (free_port, str(tmp_path)), nprocs=2)
     for rank in "01":
@@ -67,6 +68,7 @@ def lose_one(rank, port, folder, how, group):
         Path(folder, "said").write_text(str(error))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["waiting", pytest.param("step", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("how", "why"),

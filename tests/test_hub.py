@@ -552,6 +552,7 @@ socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refused
 """
 
 
+@pytest.mark.slow
 def test_neither_the_cache_nor_a_folder_opens_a_socket(hub, run, folder, tmp_path):
     hub.add(REPO, folder)
     Predictor.load(f"hf://{REPO}", "cpu")

@@ -16,7 +16,13 @@ from segkit.summary.parts import NUM_CLASSES
 SIZE = (64, 96)
 
 
-@pytest.mark.parametrize("name", ["unet", "fcn", "unpool", "pspnet", "fpn"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unet",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ["fcn", "unpool", "pspnet", "fpn"]),
+    ],
+)
 def test_a_decoder_costs_what_it_costs_in_a_model(name):
     [listed] = list_decoders([name], "vgg11", SIZE)
     model = create_model(name, "vgg11", num_classes=NUM_CLASSES)

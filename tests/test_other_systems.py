@@ -136,6 +136,7 @@ def test_the_commit_is_that_of_segkits_own_checkout(tmp_path, monkeypatch):
         assert (_git_commit() is not None) == is_own
 
 
+@pytest.mark.slow
 def test_benchmarks_import_without_the_module_resource():
     blocked = "import sys; sys.modules['resource'] = None; import segkit.comparison.report"
     subprocess.run([sys.executable, "-c", blocked], check=True, cwd=ROOT)

@@ -114,7 +114,7 @@ def check_exact(model: nn.Module, length: int, period: int) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        pytest.param(c, marks=pytest.mark.slow if c.stem.startswith(("dpt", "unetpl")) else ())
+        pytest.param(c, marks=() if c.stem.startswith("unet_") else pytest.mark.slow)
         for c in NEAR
         if not c.stem.startswith("unpool")
     ],
@@ -124,7 +124,12 @@ def test_each_phase_of_the_shipped_networks_sees_what_its_gradient_reaches(confi
     check_exact(shipped(config), 512, 32)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+QUICK = ("nails", "unet transposed", "unet nearest")
+
+
+@pytest.mark.parametrize(
+    "variant", [v if v in QUICK else pytest.param(v, marks=pytest.mark.slow) for v in VARIANTS]
+)
 def test_each_phase_of_each_way_of_upsampling_sees_what_its_gradient_reaches(variant):
     decoder, options = VARIANTS[variant]
     check_exact(network(decoder, **options), 512 if variant != "fc6" else 1024, 32)

@@ -367,7 +367,13 @@ class Threads(torch.utils.data.Dataset):
         return Sample(counts.expand(3, 1, 2), counts, "threads")
 
 
-@pytest.mark.parametrize("context", [pytest.param("fork", marks=pytest.mark.fork), "spawn"])
+@pytest.mark.parametrize(
+    "context",
+    [
+        pytest.param("fork", marks=pytest.mark.fork),
+        pytest.param("spawn", marks=pytest.mark.slow),
+    ],
+)
 def test_a_worker_has_one_thread_and_the_parent_keeps_its_own(monkeypatch, context):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     before = torch.get_num_threads(), cv2.getNumThreads()

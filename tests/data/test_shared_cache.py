@@ -61,7 +61,11 @@ def assert_same(left, right):
 @pytest.mark.parametrize("deep", [False, True], ids=["uint8", "float32"])
 @pytest.mark.parametrize(
     ("workers", "context"),
-    [(0, None), pytest.param(2, "fork", marks=pytest.mark.fork), (1, "spawn")],
+    [
+        (0, None),
+        pytest.param(2, "fork", marks=pytest.mark.fork),
+        pytest.param(1, "spawn", marks=pytest.mark.slow),
+    ],
     ids=["none", "fork", "spawn"],
 )
 def test_files_are_read_once_in_all_and_samples_are_the_same(tiny_set, workers, context, deep):

@@ -1,20 +1,9 @@
-"""`import segkit.decoders` brings torch, what torch itself loads, and nothing else."""
+"""The decoders need torch, what torch itself requires, and nothing else."""
 
-import functools
-import json
 import re
 import subprocess
 import sys
 from importlib import metadata
-
-import pytest
-
-LISTING = """
-import json, sys
-import {module}
-modules = {{name.partition(".")[0] for name in sys.modules}} - set(sys.stdlib_module_names)
-print(json.dumps(sorted(modules)))
-"""
 
 # Refuses every module that is not built in, torch, segkit or named on the command line.
 BLOCKED = """
@@ -67,18 +56,6 @@ def python(code: str, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-@functools.cache
-def loaded_by(module: str) -> set[str]:
-    return set(json.loads(python(LISTING.format(module=module)).splitlines()[-1]))
-
-
-@pytest.mark.parametrize(
-    "module", ["segkit.decoders", "segkit.features, segkit.blocks, segkit.upsample"]
-)
-def test_nothing_but_torch_comes_along(module):
-    assert loaded_by(module) - loaded_by("torch") == {"segkit"}
 
 
 def modules_torch_requires() -> set[str]:

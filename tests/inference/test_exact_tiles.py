@@ -64,7 +64,11 @@ def predict(predictor, pixels):
     return predictor(pixels, confidence=True, probabilities=True)
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+QUICK = ("unet", "unpool", "transposed", "bilinear", "fcn8s")  # one of each way up
+ALL = [d if d in QUICK else pytest.param(d, marks=pytest.mark.slow) for d in DECODERS]
+
+
+@pytest.mark.parametrize("decoder", ALL)
 def test_tiled_equals_whole_at_random_sizes(decoder, network, predictor_of, image):
     rng = np.random.default_rng(sorted(DECODERS).index(decoder))
     model = network(**DECODERS[decoder])

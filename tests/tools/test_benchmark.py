@@ -61,6 +61,7 @@ def test_what_training_refuses_is_refused(benchmark, tiny_config, tiny_set, caps
     assert benchmark("data", "no.yaml") == 2
 
 
+@pytest.mark.slow
 def test_a_step_is_timed_beside_the_peak(benchmark, tiny_config, tmp_path, capsys):
     config = tiny_config({"model.encoder.weights": "imagenet"})
     before = sorted(tmp_path.rglob("*"))

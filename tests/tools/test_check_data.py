@@ -199,6 +199,7 @@ def test_streets_are_sound(check, monkeypatch, tmp_path, capsys):
     assert [split["pairs"] for split in json.loads(report.read_text())["splits"]] == [12, 6, 6]
 
 
+@pytest.mark.slow
 def test_camvids_val_continues_a_scene_of_its_train(check, shared, tmp_path):
     report = tmp_path / "report.json"
     root = shared / "data/camvid"

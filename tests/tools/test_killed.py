@@ -203,7 +203,8 @@ def straight(tiny_config, train, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
 def test_killed_wherever_it_hurts_and_resumed_ends_the_same(
     workers, tiny_config, straight, finish, tmp_path
 ):
@@ -219,7 +220,7 @@ def test_killed_wherever_it_hurts_and_resumed_ends_the_same(
     assert not list((tmp_path / "run").rglob("*.tmp"))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_and_resumed_ends_the_same(
     workers, tiny_config, straight, begin, finish, tmp_path
 ):

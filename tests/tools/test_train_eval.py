@@ -116,9 +116,8 @@ def test_two_runs_with_one_seed_are_equal_and_with_another_differ(tiny_config, t
     assert not all(torch.equal(a[key], c[key]) for key in a)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_and_resumed_equals_never_stopped(number, tiny_config, train, start, tmp_path):
     # dropout and augmentation make the outcome depend on every random state there is
     settings = {

@@ -56,6 +56,7 @@ def agreeing(rank, port, folder, late):
     Path(folder, f"{rank}.txt").write_text(str(len(calls)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("late", [False, True])
 def test_processes_learn_the_same_at_the_same_step(tmp_path, free_port, late):
     torch.multiprocessing.spawn(agreeing, (free_port, str(tmp_path), late), nprocs=2)

@@ -73,6 +73,7 @@ def one_of_two(rank, port, folder):
         torch.save(train(GlooNorm, processes, batch_size=2), Path(folder, f"{rank}.pt"))
 
 
+@pytest.mark.slow
 def test_a_synchronised_norm_sees_what_one_process_sees(tmp_path, free_port):
     """The last of 13 images is in one process alone; the other would leave it waiting."""
     expected = train(nn.BatchNorm2d, SINGLE, batch_size=4)

@@ -116,9 +116,8 @@ def two_processes(rank, path, port, folder):
         torch.save(found, Path(folder, f"{rank}.pt"))
 
 
-@pytest.mark.parametrize(
-    "loss", [pytest.param("weighted", marks=pytest.mark.slow), "cross_entropy_dice"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["weighted", "cross_entropy_dice"])
 def test_processes_give_the_gradient_of_one(tiny_config, tmp_path, free_port, loss):
     path = tiny_config({**PLAIN, "train.loss": LOSSES[loss]})
     whole, expected = gradients(build(path), [samples()])
