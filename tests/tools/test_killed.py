@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import SETTINGS, assert_equal, outcome
 
 from segkit.data.epoch_batches import EpochBatches
 from segkit.training.listeners import pictures
@@ -29,15 +30,6 @@ ROOT = Path(__file__).parents[2]
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["segkit.training.trainer", "pytest"])
 
-SETTINGS = {  # everything whose state could be lost: dropout, augmentation, average, schedule
-    "model.decoder": {"name": "fcn", "stride": 8, "classifier": "conv", "classifier_width": 16},
-    "data.train_transforms": [{"RandomCrop": {"height": 32, "width": 32}}, {"HorizontalFlip": {}}],
-    "train.schedule": {"name": "cosine", "warmup_epochs": 1},
-    "train.ema": 0.8,
-    "train.epochs": 4,
-    "train.samples": 0,
-    "checkpoint.every": {"minutes": 1e-9},
-}
 UNFORESEEN = [  # how often which function is called, on which file, before the end
     ("step", "", 1),
     ("save", "last.pt", 2),
@@ -158,35 +150,6 @@ def finish(begin, tmp_path):
         return process.exitcode, (tmp_path / "output").read_text()
 
     return run
-
-
-def outcome(run):
-    """All that must not depend on what happened on the way."""
-    last = torch.load(run / "checkpoints/last.pt", weights_only=True)
-    best = torch.load(run / "checkpoints/best.pt", weights_only=True)
-    training = last["training"]
-    return {
-        "last": last["model"],
-        "best": [best["model"], best["epoch"], best["scores"]],
-        **{key: training[key] for key in ("average", "optimizer", "schedule")},
-        "random": [states["torch"] for states in training["random_states"]],
-        "epoch": [training["position"][key] for key in ("epoch", "step", "best_miou")],
-        "table": (run / "metrics.csv").read_bytes(),
-    }
-
-
-def assert_equal(left, right, where=""):
-    if isinstance(left, dict):
-        assert left.keys() == right.keys(), where
-        left, right = (list(zip(side, side.values(), strict=True)) for side in (left, right))
-    if isinstance(left, (list, tuple)):
-        assert len(left) == len(right), where
-        for number, (one, other) in enumerate(zip(left, right, strict=True)):
-            assert_equal(one, other, f"{where}/{left[number][0] if where == '' else number}")
-    elif isinstance(left, torch.Tensor):
-        assert torch.equal(left, right), where
-    else:
-        assert left == right or repr(left) == repr(right), where
 
 
 @pytest.fixture
