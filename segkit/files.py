@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from segkit.errors import UserError
+from segkit.interrupt import unfinished
 
 PATIENCE_S = 10.0  # with a virus scanner, or with a program that shows a file
 _TEMPORARY = "segkit-tmp"  # part of every temporary name
@@ -32,6 +33,7 @@ def replacing(path: Path, *, previous: Path | None = None, durable: bool = False
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
     is_ours = True
     try:
+        unfinished.add(temporary)
         try:
             os.close(os.open(temporary, flags, 0o666))
         except OSError:
@@ -49,6 +51,7 @@ def replacing(path: Path, *, previous: Path | None = None, durable: bool = False
         if is_ours:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+        unfinished.discard(temporary)
 
 
 def move(source: Path, target: Path) -> None:

@@ -5,7 +5,7 @@ The same as `segkit check-data`: see `python tools/check_data.py --help`.
 
 import sys
 
-from segkit.commands import main
+from segkit.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main(["check-data", *sys.argv[1:]]))

@@ -5,7 +5,7 @@ The same as `segkit fetch-data`: see `python tools/fetch_data.py --help`.
 
 import sys
 
-from segkit.commands import main
+from segkit.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main(["fetch-data", *sys.argv[1:]]))

@@ -5,7 +5,7 @@ The same as `segkit find-lr`: see `python tools/find_lr.py --help`.
 
 import sys
 
-from segkit.commands import main
+from segkit.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main(["find-lr", *sys.argv[1:]]))

@@ -5,7 +5,7 @@ The same as `segkit predict`: see `python tools/predict.py --help`.
 
 import sys
 
-from segkit.commands import main
+from segkit.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main(["predict", *sys.argv[1:]]))

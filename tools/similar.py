@@ -5,7 +5,7 @@ The same as `segkit similar`: see `python tools/similar.py --help`.
 
 import sys
 
-from segkit.commands import main
+from segkit.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main(["similar", *sys.argv[1:]]))

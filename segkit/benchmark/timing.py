@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from segkit.data.parallel import end_with_parent
 from segkit.hardware import Hardware
 from segkit.registry import import_parts, imported
 
@@ -87,7 +88,8 @@ def measure_memory(make_work: Callable[..., Callable[[], object]], *arguments: A
         make_work: builds the function to call; it and its arguments go to the other process.
     """
     # unlike a multiprocessing.Pool's, its processes may have children, which read the data
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, initializer=end_with_parent) as pool:
         return pool.submit(_memory, make_work, arguments, imported()).result()
 
 

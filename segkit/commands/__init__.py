@@ -36,14 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a sign that the console lacks becomes a "?"
             stream.reconfigure(errors="replace")
-    if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
-        import argcomplete
-
-        argcomplete.autocomplete(build_parser())
-    is_chosen = bool(words) and words[0] in COMMANDS
-    parser = build_parser(words[:1] if is_chosen else COMMANDS)
-    arguments = parser.parse_args(words)
     try:
+        if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
+            import argcomplete
+
+            argcomplete.autocomplete(build_parser())
+        is_chosen = bool(words) and words[0] in COMMANDS
+        arguments = build_parser(words[:1] if is_chosen else COMMANDS).parse_args(words)
         import_parts(arguments.imports)
         code: int = load(arguments.command).run(arguments)
         return code
@@ -51,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (UserError, KeyboardInterrupt) as error:
-        if arguments.debug:
+        if "--debug" in words:
             raise
         return _tell(error)
 

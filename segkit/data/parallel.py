@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -18,6 +19,9 @@ import cv2
 from segkit.errors import UserError
 from segkit.limits import cpu_count
 
+# Ctrl-C, the end of a job, and the warning that SLURM sends before it, each perhaps to all
+# processes; Windows has no SIGUSR1
+STOP = {getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, n)}
 AT_ONCE = 64  # calls handed out together; a split may have 100,000 samples
 T = TypeVar("T")
 
@@ -37,7 +41,8 @@ def parallel_map(function: Callable[[int], T], count: int) -> Iterator[T]:
         context = multiprocessing.get_context("fork")
         # forked processes inherit the function, which need not be picklable
         pool = ProcessPoolExecutor(cpu_count(), context, _begin, (function,))
-        results = pool.map(_call, spans)
+        with signals_held():
+            results = pool.map(_call, spans)
     else:
         pool = ThreadPoolExecutor(cpu_count())
         results = pool.map(lambda span: [function(index) for index in span], spans)
@@ -87,11 +92,11 @@ def _begin(function: Callable[[int], Any]) -> None:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Start loading processes within: SIGTERM waits until `init_worker` has them ignore it."""
+    """Start processes within: signals to stop wait until `init_worker` has them ignored."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
     try:
         yield
     finally:
@@ -100,12 +105,24 @@ def signals_held() -> Iterator[None]:
 
 def init_worker(*_: object) -> None:
     """Leave signals to the parent, which may have a step to finish, and use one thread."""
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):  # torchrun and SLURM send them to all processes
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    end_with_parent()
+    for number in STOP:
+        signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
     cv2.setNumThreads(0)
+
+
+def end_with_parent() -> None:
+    """End this process as soon as the one that started it has ended, however that was."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _call(span: range) -> list[Any]:

@@ -7,8 +7,7 @@ import threading
 import time
 from types import FrameType, TracebackType
 
-# Ctrl-C, the end of a job, and the warning that SLURM sends before it; Windows has no SIGUSR1
-STOP = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
+from segkit.data.parallel import STOP
 
 
 class StopSignals:
@@ -42,7 +41,10 @@ class StopSignals:
         # torchrun passes a terminal's Ctrl-C on to processes that have had it already
         again = self.requested and time.monotonic() - self.asked > 2
         if again or (self.requested and not self.shared):
-            raise KeyboardInterrupt
+            outer = self.before[signal.SIGINT]
+            if not callable(outer):  # as in a background job
+                raise KeyboardInterrupt
+            outer(number, frame)
         if not self.requested:
             self.requested, self.asked = True, time.monotonic()
             self.number = signal.Signals(number)

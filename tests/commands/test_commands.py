@@ -52,7 +52,7 @@ def test_help_is_fast_because_nothing_heavy_is_imported():
 
 
 def test_module_and_script_are_the_same(tmp_path):
-    for start in (["-m", "segkit"], ["-c", "from segkit.commands import main; main()"]):
+    for start in (["-m", "segkit"], ["-c", "from segkit.__main__ import main; main()"]):
         done = subprocess.run(
             [sys.executable, *start, "--version"], capture_output=True, text=True, cwd=tmp_path
         )
