@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 200  # characters of a value or a name in an error
+
 
 class UserError(ValueError):
     """A mistake of the user or caller; the message names the value, the place and the way out.
@@ -25,6 +27,30 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     "unknown decoder 'unett'; did you mean 'unet'? Known: fcn, unet"
     """
     known = sorted(known)
-    nearest = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean '{nearest[0]}'? " if nearest else ""
-    return UserError(f"unknown {kind} '{name}'; {hint}Known: {', '.join(known)}")
+    near = nearest(str(name), known)
+    hint = f"did you mean '{near}'? " if near else ""
+    return UserError(f"unknown {kind} {shorten(str(name))}; {hint}Known: {', '.join(known)}")
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return what a mistyped name may stand for; None if nothing resembles it.
+
+    Long names are left out, as the time grows with the square of their length.
+    """
+    if len(name) > LONGEST:
+        return None
+    short = [each for each in known if len(each) <= LONGEST]
+    return next(iter(difflib.get_close_matches(name, short, n=1, cutoff=cutoff)), None)
+
+
+def shorten(value: object) -> str:
+    """Return a value as errors show it: the beginning of a long one.
+
+    >>> shorten("a" * 1000)[-8:]
+    'aaaa ...'
+    """
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of more than 4,300 digits, or nesting
+        return f"a value of type {type(value).__name__} that cannot be shown"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."

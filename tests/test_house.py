@@ -15,17 +15,8 @@ ROOT = Path(__file__).parents[1] / "segkit"
 
 # Each may import those before it. The longest name counts: `data.card` would be apart from `data`.
 ORDER = (
-    *(
-        "errors",
-        "interrupt",
-        "files",
-        "labels",
-        "units",
-        "registry",
-        "shipped",
-        "invocation",
-        "hub",
-    ),
+    *("errors", "interrupt", "files", "yaml_text", "labels", "units", "registry", "shipped"),
+    *("invocation", "hub"),
     *("limits", "hardware", "distributed", "normalize"),
     *("features", "blocks", "upsample", "losses", "optim", "decoders", "encoders"),
     *("dry_run", "receptive_field", "config", "model", "descriptors", "summary", "streets", "data"),

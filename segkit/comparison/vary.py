@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from segkit.config import Config, load_config
 from segkit.errors import UserError
 from segkit.hub import Source
 from segkit.shipped import find
+from segkit.yaml_text import split_list
 
 # what Windows forbids in the name of a file, and % itself, which is written in front of the code
 FORBIDDEN = re.compile(r'[<>:"/\\|?*%\x00-\x1f]')
@@ -68,17 +67,13 @@ def parse_vary(text: str, models: Sequence[Source]) -> Vary:
             f"{', '.join(map(str, models))}"
         )
     key, _, values = text.partition("=")
-    key, listed = key.strip(), f"[{values}]"
-    try:
-        node = yaml.compose(listed, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+    key = key.strip()
+    try:  # as they are written, since --set reads 1e-3 or 2024 by the type of the key
+        found = tuple(split_list(f"[{values}]", f"--vary {text}"))
+    except UserError as error:
         raise UserError(
-            f"--vary {text}: the values cannot be read as YAML; write KEY=A,B, and values with "
-            "commas in quotes or brackets"
+            f"{error}; write KEY=A,B, and values with commas in quotes or brackets"
         ) from error
-    items = node.value if isinstance(node, yaml.SequenceNode) else []
-    # as they are written, since --set reads 1e-3 or 2024 by the type of the key
-    found = tuple(listed[item.start_mark.index : item.end_mark.index] for item in items)
     if not key or len(found) < 2:
         raise UserError(
             f"--vary {text}: name a key and two values or more, e.g. "

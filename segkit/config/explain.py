@@ -122,10 +122,14 @@ def _kind(schema: dict[str, Any]) -> str:
     if "enum" in schema or "const" in schema:
         return ", ".join(map(str, schema.get("enum", [schema.get("const")])))
     kind = KINDS.get(schema.get("type", ""), "anything")
-    bounds = [f"{sign} {schema[key]:g}" for key, sign in BOUNDS.items() if key in schema]
+    bounds = [f"{sign} {_number(schema[key])}" for key, sign in BOUNDS.items() if key in schema]
     if kind == "list" and "items" in schema:
         kind = f"list of {_kind(schema['items'])}"
     return " ".join([kind, " and ".join(bounds)]).strip()
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) and value < 10**7 else f"{value:g}"
 
 
 def _plain(value: Any) -> Any:

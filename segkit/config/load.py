@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar, get_args
@@ -14,12 +13,13 @@ from pydantic_core import ErrorDetails
 from segkit.config.parts import NUMBERS, WORD, Part
 from segkit.config.resolve import locate_card, move_data, normalize_as_published
 from segkit.config.schema import Config
-from segkit.errors import UserError
+from segkit.errors import LONGEST, UserError, nearest, shorten
 from segkit.shipped import find, names_of
+from segkit.yaml_text import MAX_DEPTH, Lines, parse_yaml, read_yaml_file
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
 RUN_CONFIG = "config.yaml"  # in a run folder
-Lines = dict[tuple[str, ...], str]  # path of a key -> "file:line" or the override
+MAX_TOLD = 20  # mistakes
 # pydantic's types of errors in the words of YAML
 KINDS = {
     "tuple_type": "it must be a list, [first, second, ...]",
@@ -73,40 +73,13 @@ def read_yaml(path: Path, shipped: Sequence[str] = ()) -> tuple[dict[str, Any], 
         raise UserError(f"{path} is a folder; {hint}")
     if not path.is_file():
         siblings = [str(p) for p in sorted(path.parent.glob("*.yaml"))]
-        nearest = difflib.get_close_matches(str(path), [*siblings, *shipped], n=1)
-        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        near = nearest(str(path), [*siblings, *shipped])
+        hint = f"; did you mean {near}?" if near else ""
         raise UserError(f"{path} is not a file{hint}")
-    try:
-        text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise UserError(f"{path}{line}: cannot be read as YAML: {problem}") from error
+    data, lines = read_yaml_file(path)
     if not isinstance(data, dict):
         raise UserError(f"{path}: must hold a mapping of keys to values")
-    lines: Lines = {}
-    _record_lines(root, (), str(path), lines)
     return data, lines
-
-
-def _record_lines(node: yaml.Node | None, at: tuple[str, ...], file: str, lines: Lines) -> None:
-    """Note where each key and list item stands; YAML itself would let a second one win."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            here = (*at, key.value)
-            where = f"{file}:{key.start_mark.line + 1}"
-            if here in lines:
-                raise UserError(f"{where}: {_dotted(here)} is given twice, first at {lines[here]}")
-            lines[here] = where
-            _record_lines(value, here, file, lines)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            here = (*at, str(index))
-            lines[here] = f"{file}:{value.start_mark.line + 1}"
-            _record_lines(value, here, file, lines)
 
 
 def apply_override(
@@ -115,13 +88,10 @@ def apply_override(
     """Put the value of `a.b=c` into nested `data`, and the option it is from into `lines`."""
     key, equals, text = override.partition("=")
     path = tuple(key.strip().split("."))
-    if not equals or not all(path):
+    if not equals or not all(path) or len(path) > MAX_DEPTH:
         raise UserError(f"{option} {override}: write it as key.path=value, e.g. train.epochs=3")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{option} {override}: the value cannot be read as YAML") from error
-    if not isinstance(value, (str, list, dict, type(None))):  # a number, a switch or a date
+    value, _ = parse_yaml(text, f"{option} {override}", numbered=False)
+    if not isinstance(value, (str, list, dict, type(None))):  # a number or a switch
         value = text.strip()  # the field's own type decides, so that run_dir=2024 stays a name
     for depth, part in enumerate(path[:-1]):
         if not isinstance(data.get(part, {}), dict):
@@ -140,7 +110,10 @@ def validate(schema: type[SectionT], data: dict[str, Any], lines: Lines, source:
     try:
         return schema.model_validate(data)
     except ValidationError as error:
-        messages = [_explain(e, schema, data, lines, source) for e in error.errors()]
+        found = error.errors()
+        messages = [_explain(e, schema, data, lines, source) for e in found[:MAX_TOLD]]
+        if len(found) > MAX_TOLD:
+            messages.append(f"{source}: and {len(found) - MAX_TOLD} more")
         raise UserError("\n".join(dict.fromkeys(messages))) from error
 
 
@@ -154,7 +127,7 @@ def _explain(
     if error["type"] == "extra_forbidden":
         return _unknown_key(path, list(section.model_fields), lines, source)
     if error["type"] == "no_name":  # by which a part is chosen
-        for key in difflib.get_close_matches("name", value, n=1):
+        if key := nearest("name", map(str, value)):
             return _unknown_key((*path, key), ["name"], lines, source)
         return f"{_place(path, lines, source)}: {_dotted(path)} needs a key 'name'"
     if error["type"] == "missing":
@@ -171,22 +144,22 @@ def _explain(
     if error["type"] == "model_type":
         keys = _follow((*loc, ""), schema, data)[1].model_fields
         reason = f"it must be a mapping with keys of {', '.join(keys)}"
-    return f"{_place(path, lines, source)}: {_dotted(path)} is {value!r}: {reason}"
+    return f"{_place(path, lines, source)}: {_dotted(path)} is {shorten(value)}: {reason}"
 
 
 def _unknown_key(path: tuple[str | int, ...], known: list[str], lines: Lines, source: str) -> str:
-    nearest = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
-    hint = f"did you mean '{nearest[0]}'?" if nearest else f"known here: {', '.join(known)}"
+    near = nearest(str(path[-1]), known, cutoff=0.5)
+    hint = f"did you mean '{near}'?" if near else f"known here: {', '.join(known)}"
     return f"{_place(path, lines, source)}: {_dotted(path)} is an unknown key; {hint}"
 
 
 def _unfit(
     path: tuple[str | int, ...], value: Any, options: list[str], lines: Lines, source: str
 ) -> str:
-    nearest = difflib.get_close_matches(str(value), options, n=1)
-    hint = f"did you mean '{nearest[0]}'? " if nearest else ""
+    near = nearest(str(value), options)
+    hint = f"did you mean '{near}'? " if near else ""
     place = _place(path, lines, source)
-    return f"{place}: {_dotted(path)} is {value!r}; {hint}Known: {', '.join(options)}"
+    return f"{place}: {_dotted(path)} is {shorten(value)}; {hint}Known: {', '.join(options)}"
 
 
 def _follow(
@@ -233,4 +206,4 @@ def _place(path: tuple[str | int, ...], lines: Lines, source: str) -> str:
 
 
 def _dotted(path: Sequence[str | int]) -> str:
-    return ".".join(str(part) for part in path)
+    return ".".join(str(part)[:LONGEST] for part in path)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -20,8 +23,11 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from segkit.errors import shorten
 from segkit.registry import Bounds, find, is_known, names
 
+MAX_NAME, MAX_PATH = 255, 4000  # of most systems
+MAX_OPTION = 1_000_000  # channels, layers and the like
 WORD, NUMBERS = "<word>", "<numbers>"  # in pydantic's path of an error, but not in a file
 
 
@@ -29,6 +35,26 @@ class Section(BaseModel):
     """A frozen mapping in which an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def _can_be_built(value: Any) -> Any:
+    for number in value if isinstance(value, (list, tuple)) else (value,):
+        if isinstance(number, (int, float)) and abs(number) > MAX_OPTION:
+            raise ValueError(f"{shorten(number)} is too much for a network: at most {MAX_OPTION:,}")
+    return value
+
+
+def _short_enough(path: str) -> str:
+    longest = max(len(os.fsencode(name)) for name in re.split(r"[/\\]", path))
+    if longest > MAX_NAME or len(path) > MAX_PATH:
+        raise ValueError(
+            f"{shorten(path)} is longer than a path can be: {MAX_NAME} bytes a name and "
+            f"{MAX_PATH} characters in all"
+        )
+    return path
+
+
+PathText = Annotated[str, AfterValidator(_short_enough)]
 
 
 def word_or_numbers(value: object) -> str:
@@ -70,7 +96,7 @@ SUPPLIED = {
 COMMON: dict[str, dict[str, Any]] = {
     "encoder": {
         "weights": (
-            str | None,
+            PathText | None,
             Field(
                 None,
                 description="null, imagenet, hf://user/model, or a .pth, .pt or .safetensors file",
@@ -157,6 +183,8 @@ def _derive(kind: str, name: str, factory: Callable[..., Any]) -> type[Section]:
             field = Field(list(default), validate_default=True, description=text)
         else:
             field = Field(default, description=text)
+        if kind in ("encoder", "decoder"):  # whose numbers say how much is built
+            hint = Annotated[_bounded(hint), AfterValidator(_can_be_built)]
         fields[option.name] = (_bounded(hint), field)
     return create_model(f"{name}_{kind}", __base__=Section, **fields)
 

@@ -10,8 +10,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from segkit.config.parts import NUMBERS, WORD, Part, Section, Transform, word_or_numbers
+from segkit.config.parts import (
+    NUMBERS,
+    WORD,
+    Part,
+    PathText,
+    Section,
+    Transform,
+    word_or_numbers,
+)
 
+MANY = 1_000_000
 AutoOrNumbers = Annotated[
     Annotated[Literal["auto"], Tag(WORD)] | Annotated[tuple[float, ...], Tag(NUMBERS)],
     Discriminator(word_or_numbers),
@@ -21,7 +30,7 @@ AutoOrNumbers = Annotated[
 class ModelConfig(Section):
     """`model`: what determines the network, next to the number of classes."""
 
-    in_channels: int = Field(3, ge=1)
+    in_channels: int = Field(3, ge=1, le=65536)
     """channels of the images"""
     encoder: Annotated[Any, Part("encoder")]
     """the backbone, by name, with its options"""
@@ -32,9 +41,9 @@ class ModelConfig(Section):
 class DataConfig(Section):
     """`data`: which images, and what happens to them on the way to the network."""
 
-    card: str
+    card: PathText
     """path of a dataset card, or the name of a shipped one"""
-    root: str | None = None
+    root: PathText | None = None
     """where the data lies; null: where the card says"""
     train_split: str = "train"
     """a split of the card"""
@@ -48,11 +57,11 @@ class DataConfig(Section):
     """albumentations by name, in order"""
     eval_transforms: tuple[Transform, ...] = ()
     """the same for scoring and prediction, which otherwise see whole images"""
-    repeat: int = Field(1, ge=1)
+    repeat: int = Field(1, ge=1, le=MANY)
     """how often an epoch takes each image, e.g. for small crops of large images"""
-    batch_size: int = Field(8, ge=1)
+    batch_size: int = Field(8, ge=1, le=MANY)
     """images in a batch of one process"""
-    workers: int = Field(2, ge=0)
+    workers: int = Field(2, ge=0, le=1024)
     """processes that load and augment"""
     cache: Literal["none", "ram"] = "none"
     """ram: decode each file once, into memory that the workers share"""
@@ -61,11 +70,11 @@ class DataConfig(Section):
 class TrainConfig(Section):
     """`train`: the recipe."""
 
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=1, le=MANY)
     """how often training sees every image"""
-    init_from: str | None = None
+    init_from: PathText | None = None
     """a run folder, a checkpoint or hf://user/model whose weights to start from"""
-    accumulate: int = Field(1, ge=1)
+    accumulate: int = Field(1, ge=1, le=MANY)
     """batches in an optimiser step"""
     clip_norm: float | None = Field(None, gt=0)
     """the largest norm of the gradient of all weights together; null: any"""
@@ -122,9 +131,9 @@ class CheckpointConfig(Section):
 class Config(Section):
     """A whole experiment."""
 
-    run_dir: str = Field(min_length=1)
+    run_dir: PathText = Field(min_length=1)
     """where the run is written; without it, runs/<name of the file>"""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=10**18)
     """of all random numbers: the same seed gives the same weights on a CPU"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """of convolutions; losses are fp32 in any case"""

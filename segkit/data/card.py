@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, Field, PlainValidator, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from segkit.config.load import apply_override, read_yaml, validate
-from segkit.config.parts import Section
+from segkit.config.parts import PathText, Section
+from segkit.data.card_values import Name, Pattern, RawKey
 from segkit.data.class_entries import ClassEntries
 from segkit.data.label_proposal import propose_labels
 from segkit.data.raster import raster_files
@@ -19,53 +19,15 @@ from segkit.errors import UserError, unknown_name
 from segkit.labels import IGNORE, Classes
 from segkit.shipped import data_folder, find, names_of
 
-PLAIN = re.compile(r"\w[\w.-]{0,99}")
 LABELS = "classes", "label_map"  # keys of a card, which the masks can propose
-
-
-def _raw_key(key: object) -> int | str:
-    """Parse a key of a label map: a number, or a colour, normalised to `R G B`."""
-    text = str(key).strip()
-    if text.isdecimal() and int(text) <= 65535:
-        return int(text)
-    parts = text.replace(",", " ").split()
-    if len(parts) == 3 and all(part.isdecimal() and int(part) <= 255 for part in parts):
-        return " ".join(str(int(part)) for part in parts)
-    raise ValueError(f"the key {key!r} is neither a value (0 to 65535) nor a colour (128 64 0)")
-
-
-# What a mask file holds: a number, or a colour as "128 64 0"
-RawKey = Annotated[int | str, PlainValidator(_raw_key)]
-
-
-def _plain_name(name: str) -> str:
-    """Refuse a name that could not be part of a file's."""
-    if not PLAIN.fullmatch(name):
-        raise ValueError(
-            f"the name {name[:100]!r} becomes part of names of files; use letters, digits, '-', "
-            "'_' and '.', and begin with a letter or a digit"
-        )
-    return name
-
-
-def plain_name(text: str) -> str:
-    """Return a text as the name of a card.
-
-    >>> plain_name(".my photos (2)")
-    'my_photos_2_'
-    """
-    return re.sub(r"[^\w.-]+", "_", text).lstrip(".-")[:100] or "data"
-
-
-Name = Annotated[str, AfterValidator(_plain_name)]
 
 
 class Split(Section):
     """Folders of images and masks, relative to the root, paired by file name without suffix."""
 
-    images: str
-    masks: str
-    list: str | None = None  # a text file below the root, one name a line; null: all files
+    images: PathText
+    masks: PathText
+    list: PathText | None = None  # a text file below the root, one name a line; null: all files
     image_suffix: str = ""  # what an image's name has behind the part that pairs, e.g. _leftImg8bit
     mask_suffix: str = ""  # the same of masks, e.g. _gtFine_labelIds
 
@@ -92,7 +54,7 @@ class Card(Section):
     """A dataset card; `root` is absolute once loaded."""
 
     name: Name
-    root: str  # relative to the card's own folder
+    root: PathText  # relative to the card's own folder
     builtin: Literal["streets"] | None = None  # drawn at first use
     classes: ClassEntries
     label_map: dict[RawKey, str]  # value or colour in a mask file -> class name or "ignore"
@@ -100,7 +62,7 @@ class Card(Section):
     splits: dict[Name, Split]
     image_max: float | None = Field(None, gt=0)  # the pixel value that is white; null: 8 bits
     # a regular expression: images whose names agree in its first group are frames of one video
-    sequences: str | None = None
+    sequences: Pattern | None = None
     lossy_masks: bool = False  # allow JPEG and the like; stray labels become the nearest known one
     source: str = ""
     licence: str = ""
@@ -113,17 +75,6 @@ class Card(Section):
         if len(label_map) < len(given):  # e.g. "1 2 3" and "1, 2, 3"
             raise ValueError("label_map gives a label twice, in two spellings; keep one")
         return label_map
-
-    @field_validator("sequences")
-    @classmethod
-    def _pattern_has_a_group(cls, pattern: str | None) -> str | None:
-        try:
-            groups = 1 if pattern is None else re.compile(pattern).groups
-        except re.error as error:
-            raise ValueError(f"sequences is no regular expression: {error}") from error
-        if groups < 1:
-            raise ValueError("sequences needs a group that captures the video, e.g. ^([^_]+)_")
-        return pattern
 
     @model_validator(mode="after")
     def _labels_fit_classes(self) -> Card:

@@ -34,13 +34,16 @@ def _with_colors(given: Any) -> Any:
     """Choose colours for the classes that have none."""
     if not isinstance(given, (list, tuple)):
         return given
+    if len(given) > MAX_CLASSES:
+        raise ValueError(f"classes has {len(given)} entries; at most {MAX_CLASSES} fit")
     entries = [{"name": entry} if isinstance(entry, str) else entry for entry in given]
     plain = [i for i, e in enumerate(entries) if isinstance(e, dict) and "color" not in e]
     taken = []
     for entry in entries:
         match entry:
             case {"color": [int() as r, int() as g, int() as b]} | ClassEntry(color=(r, g, b)):
-                taken.append((r, g, b))
+                if max(r, g, b) <= 255 and min(r, g, b) >= 0:
+                    taken.append((r, g, b))
     chosen = distinct_colors(len(plain), taken)
     if plain[:1] == [0] and BLACK not in taken:  # the first class is the background, as a rule
         chosen.insert(0, BLACK)
@@ -56,8 +59,6 @@ def _distinct(classes: tuple[ClassEntry, ...]) -> tuple[ClassEntry, ...]:
             f"classes has {len(names)} entry; a binary task is two classes, for example "
             "background and thing, each with its raw value in label_map"
         )
-    if len(names) > MAX_CLASSES:
-        raise ValueError(f"classes has {len(names)} entries; at most {MAX_CLASSES} fit")
     if len(set(names)) < len(names) or IGNORE in names:
         raise ValueError(f"class names must be unique and not '{IGNORE}', got {names}")
     return classes

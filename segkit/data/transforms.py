@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segkit.data.images import Pixels
-from segkit.errors import UserError, unknown_name
+from segkit.errors import UserError, shorten, unknown_name
 from segkit.labels import IGNORE_INDEX
 from segkit.registry import find, names
 
@@ -81,6 +81,10 @@ def _build(spec: TransformSpec | str, color: Sequence[float] | float, where: str
     if not isinstance(spec, Mapping) or len(spec) != 1:
         raise UserError(f"{where}: write one transform as 'Name: {{argument: value}}'")
     [(name, given)] = spec.items()
+    if not isinstance(name, str) or not isinstance(given, Mapping | None):
+        raise UserError(
+            f"{where} is {shorten(spec)}; write a transform as {{Name: {{argument: value}}}}"
+        )
     if name in ELSEWHERE:
         raise UserError(f"{where}: {name} is done by {ELSEWHERE[name]}; take it out")
     transform = _find_transform(name, where)
@@ -91,6 +95,8 @@ def _build(spec: TransformSpec | str, color: Sequence[float] | float, where: str
             raise UserError(f"{where}: {name}: {unknown_name('argument', argument, known)}")
     if "transforms" in known:
         inner = arguments.get("transforms", [])
+        if not isinstance(inner, (list, tuple)):
+            raise UserError(f"{where}: {name}: transforms is {shorten(inner)}; it must be a list")
         arguments["transforms"] = [
             _build(s, color, f"{where}.{name}[{i}]") for i, s in enumerate(inner)
         ]
@@ -107,8 +113,8 @@ def _build(spec: TransformSpec | str, color: Sequence[float] | float, where: str
         arguments.setdefault(argument, value)
     try:
         return transform(**arguments)
-    except (ValueError, TypeError) as error:
-        first = " ".join(str(error).split("\n  For further")[0].split())
+    except Exception as error:  # whatever albumentations makes of unfit values
+        first = " ".join(str(error).split("\n  For further")[0].split())[:1000]
         raise UserError(f"{where}: {name}: {first}") from error
 
 

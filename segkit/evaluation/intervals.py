@@ -13,13 +13,13 @@ holds the truth as often as Student's t of k - 1 degrees of freedom is within 1.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segkit.evaluation.patterns import groups_of
 from segkit.evaluation.scores import Shares
 
 SAMPLES = 2000
@@ -101,8 +101,7 @@ def group_sequences(names: Sequence[str], pattern: str | None) -> list[NDArray[n
     """Group images, by index, whose names agree in what the pattern's group captures."""
     if pattern is None:
         return [np.arange(len(names))]
-    groups: dict[str, list[int]] = {}
-    for index, name in enumerate(names):
-        match = re.search(pattern, name)
-        groups.setdefault(match.group(1) if match else name, []).append(index)
+    groups: dict[str | None, list[int]] = {}
+    for index, group in enumerate(groups_of(pattern, names)):
+        groups.setdefault(group, []).append(index)
     return [np.array(group) for group in groups.values()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from segkit.data.card import plain_name
+from segkit.data.card_values import plain_name
 from segkit.data.label_proposal import describe_labels
 from segkit.data.raw_labels import as_key, as_yaml
 from segkit.errors import UserError

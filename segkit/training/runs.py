@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from segkit.checkpoint import LAST, PREVIOUS
 from segkit.config import TrainConfig
 from segkit.config.flatten import flatten
 from segkit.config.load import RUN_CONFIG
 from segkit.config.run import ENVIRONMENT
 from segkit.training.progress import Progress
+from segkit.yaml_text import read_yaml_file
 
 NOT_COMPARED = ("run_dir",)
 
@@ -80,7 +79,8 @@ def _differs(key: str, settings: list[dict[str, Any]]) -> bool:
 def _summarize(path: Path) -> RunSummary:
     history = [json.loads(line) for line in _read(path / "metrics.jsonl").splitlines()]
     facts = json.loads(_read(path / ENVIRONMENT) or "{}")
-    config = yaml.safe_load(_read(path / RUN_CONFIG)) or facts.get("settings") or {}
+    file = path / RUN_CONFIG
+    config = (read_yaml_file(file)[0] if file.is_file() else None) or facts.get("settings") or {}
     train = config.get("train", {})
     scores = [row["miou"] for row in history if "miou" in row]
     best = max(scores, default=None)

@@ -247,6 +247,12 @@ def test_a_config_is_frozen(section, minimal):
     ("old", "new", "parts"),
     [
         ("seed: 3", "seed: -1", ["seed is -1", "greater than or equal to 0"]),
+        ("seed: 3", f"seed: {10**20}", ["seed is 1", "less than or equal to"]),
+        ("run_dir: runs/first", f"run_dir: {'a' * 300}", ["longer than a path can be: 255 bytes"]),
+        ("datasets/streets.yaml", "a/" * 2500, ["longer than a path can be", "4000 characters"]),
+        ("depth: 1", "depth: 1000000000000", ["1000000000000 is too much for a network"]),
+        ("depth: 1", "5: 1", ["model.decoder.5 is 5: keys should be strings"]),
+        ("  epochs: 2", f"  epochs: {10**12}", ["less than or equal to 1000000"]),
         ("seed: 3", "seed: many", ["seed is 'many'", "valid integer"]),
         ("fp32", "fp23", ["precision is 'fp23'", "did you mean 'fp32'?", "Known: auto", "bf16"]),
         ("epochs: 2", "epochs: 0", ["train.epochs is 0", "greater than or equal to 1"]),

@@ -150,6 +150,17 @@ MISTAKES = {
         },
         ["foreground is for two classes, and there are 3; leave it out"],
     ),
+    "a pattern without end": ({"sequences": "(" * 90}, ["sequences is no regular expression"]),
+    "a pattern that repeats too often": (
+        {"sequences": f"(a{{{10**20}}})"},
+        ["sequences is no regular expression"],
+    ),
+    "a pattern of 300 letters": ({"sequences": "a" * 300}, ["more than 200 characters"]),
+    "a folder of no length": (
+        {"splits": {"train": {"images": "a" * 300, "masks": "m"}}},
+        ["longer than a path can be"],
+    ),
+    "ten thousand classes": ({"classes": ["a"] * 10_000}, ["10000 entries", "at most 254"]),
     "a white of zero": ({"image_max": 0}, ["image_max", "greater than 0"]),
     "too many classes": (
         {

@@ -558,3 +558,18 @@ def test_mistakes_about_transforms_of_the_user_are_told_alike(spec, parts):
 )
 def test_the_size_that_images_end_in(specs, size):
     assert output_size(specs) == size
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"OneOf": {"transforms": 5}}, "OneOf: transforms is 5; it must be a list"),
+        ({"OneOf": {"transforms": [5]}}, r"OneOf\[0\]: write one transform as"),
+        ({"OneOf": {"transforms": [{"ToGray": 5}]}}, r"OneOf\[0\] is {'ToGray': 5}; write a"),
+        ({"OneOf": {"transforms": [{5: {}}]}}, r"OneOf\[0\] is {5: {}}; write a transform as"),
+        ({"Resize": {"height": "x", "width": 3}}, "Resize: .*valid integer"),
+    ],
+)
+def test_what_is_no_transform_is_told_at_any_depth(spec, told):
+    with pytest.raises(UserError, match=told):
+        build_transforms([spec], MEAN, "data.train_transforms")

@@ -1,10 +1,13 @@
 """Bootstrap intervals: how images are drawn, and how often the interval holds the truth."""
 
+import re
 from itertools import product
 
 import numpy as np
 import pytest
 
+from segkit.errors import UserError
+from segkit.evaluation import patterns
 from segkit.evaluation.intervals import MIN_BLOCKS, Resampling, group_sequences, resample
 
 NAMES = [f"a_{i:03}" for i in range(7)] + [f"b_{i:03}" for i in range(5)]
@@ -42,6 +45,24 @@ def test_sequences_are_told_by_their_names():
     groups = group_sequences(["x_1", "y_1", "x_2", "lonely"], "^(.)_")
     assert [list(group) for group in groups] == [[0, 2], [1], [3]]
     assert [list(group) for group in group_sequences(NAMES, None)] == [list(range(12))]
+
+
+def test_names_are_grouped_as_re_would():
+    names = ["a_1", "b", "\udcff_2", "é_3", "a_4"]
+    for pattern in ("^(.)_", "(x)?", "(.*)", "([^_]+)$"):
+        captured = [(match := re.search(pattern, name)) and match[1] for name in names]
+        matched = [re.search(pattern, name) is not None for name in names]
+        keys = [c if m else n for c, m, n in zip(captured, matched, names, strict=True)]
+        expected = [[i for i, k in enumerate(keys) if k == key] for key in dict.fromkeys(keys)]
+        assert [list(group) for group in group_sequences(names, pattern)] == expected
+
+
+def test_a_pattern_that_never_ends_is_told(monkeypatch):
+    monkeypatch.setattr(patterns, "LIMIT_S", 0.5)
+    with pytest.raises(
+        UserError, match=r"sequences: the card's pattern '\(a\+\)\+\$' takes longer"
+    ):
+        group_sequences(["a" * 40 + "b"], "(a+)+$")
 
 
 def test_videos_are_drawn_in_blocks_unless_the_user_says_otherwise():
