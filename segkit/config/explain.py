@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from segkit.config.parts import Part, section_of_part
+from segkit.config.parts import Part, is_section, section_of_part
 from segkit.config.schema import Config
 from segkit.registry import names
 
@@ -77,7 +77,7 @@ def _keys(section: type[BaseModel], prefix: str) -> Iterator[Key]:
             default = (field.default or {}).get("name", "") if _has_default(field) else ""
             yield Key(f"{path}.name", ", ".join(names(part.kind)), default, text)
             yield from _keys_of_parts(part.kind, path)
-        elif isinstance(inner, type) and issubclass(inner, BaseModel):
+        elif is_section(inner):
             yield from _keys(inner, f"{path}.")
         else:
             default = _as_yaml(_plain(field.default)) if _has_default(field) else ""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from segkit.config.parts import NUMBERS, WORD, Part
+from segkit.config.parts import NUMBERS, WORD, Part, is_section
 from segkit.config.resolve import locate_card, move_data, normalize_as_published
 from segkit.config.schema import Config
 from segkit.errors import LONGEST, UserError, nearest, shorten
@@ -178,10 +178,10 @@ def _follow(
             part = next((m for m in field.metadata if isinstance(m, Part)), None) if field else None
             if part and isinstance(inside, Mapping):
                 schema = part.section_of(inside) or schema
-            elif field and _is_section(field.annotation):
+            elif field and is_section(field.annotation):
                 schema = field.annotation
             elif field:
-                member = next((k for k in get_args(field.annotation) if _is_section(k)), None)
+                member = next((k for k in get_args(field.annotation) if is_section(k)), None)
         data = inside
     return loc, section
 
@@ -190,10 +190,6 @@ def _holds(data: Any, step: str | int) -> bool:
     if isinstance(data, Mapping):
         return step in data
     return isinstance(data, Sequence) and isinstance(step, int) and step < len(data)
-
-
-def _is_section(kind: Any) -> TypeGuard[type[BaseModel]]:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _place(path: tuple[str | int, ...], lines: Lines, source: str) -> str:

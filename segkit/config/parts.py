@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeGuard, get_args, get_origin, get_type_hints
 
 from pydantic import (
     AfterValidator,
@@ -116,6 +116,11 @@ COMMON: dict[str, dict[str, Any]] = {
         ),
     },
 }
+
+
+def is_section(kind: object) -> TypeGuard[type[BaseModel]]:
+    """Say whether a type annotation is a section of the schema."""
+    return isinstance(kind, type(BaseModel))  # in Python 3.10 even list[int] is a `type`
 
 
 @dataclass(frozen=True)
