@@ -62,8 +62,12 @@ def modules_torch_requires() -> set[str]:
     """The top-level modules of what torch's own metadata declares as required."""
     declared = [line for line in metadata.requires("torch") or [] if "extra ==" not in line]
     names = {re.split(r"[^\w.-]", line)[0].lower().replace("_", "-") for line in declared}
-    owners = metadata.packages_distributions().items()
-    return {m for m, dists in owners if names & {d.lower().replace("_", "-") for d in dists}}
+    return {
+        file.parts[0].removesuffix(".py")
+        for package in metadata.distributions()
+        if package.metadata["Name"].lower().replace("_", "-") in names
+        for file in package.files or ()
+    }
 
 
 def test_the_decoders_run_with_everything_else_out_of_reach():
