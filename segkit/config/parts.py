@@ -20,6 +20,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     Tag,
     create_model,
+    field_validator,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -188,10 +189,11 @@ def _derive(kind: str, name: str, factory: Callable[..., Any]) -> type[Section]:
             field = Field(list(default), validate_default=True, description=text)
         else:
             field = Field(default, description=text)
-        if kind in ("encoder", "decoder"):  # whose numbers say how much is built
-            hint = Annotated[_bounded(hint), AfterValidator(_can_be_built)]
         fields[option.name] = (_bounded(hint), field)
-    return create_model(f"{name}_{kind}", __base__=Section, **fields)
+    checks: dict[str, Any] = {}
+    if kind in ("encoder", "decoder"):  # whose numbers say how much is built
+        checks["can_be_built"] = field_validator("*")(_can_be_built)
+    return create_model(f"{name}_{kind}", __base__=Section, __validators__=checks, **fields)
 
 
 def options_in(docstring: str) -> dict[str, str]:
