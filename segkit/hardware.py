@@ -37,7 +37,8 @@ class Hardware:
         """Compute a forward pass, and its backward pass, in the precision; all else is as before.
 
         Args:
-            search: let cuDNN try its algorithms, which is worth it for many passes of one size.
+            search: let cuDNN try its algorithms, which is worth it for many passes of one size,
+                unless torch is to be deterministic: the fastest is not the same each time.
         """
         is_fp32 = self.precision == "fp32"
         with ExitStack() as stack:
@@ -170,7 +171,7 @@ def _cuda_switches(tf32: bool, search: bool) -> Iterator[None]:
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
     matmul.allow_tf32, cudnn.allow_tf32 = tf32, tf32
-    cudnn.benchmark = search or before[2]
+    cudnn.benchmark = before[2] or (search and not torch.are_deterministic_algorithms_enabled())
     try:
         yield
     finally:

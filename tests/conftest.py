@@ -35,7 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not hasattr(os, "fork"):
         lacking["fork"] = pytest.mark.skip(reason="needs fork")
     for item in items:
-        for mark in lacking.keys() & item.keywords:
+        # keywords also hold the names of folders
+        for mark in {own.name for own in item.iter_markers()} & lacking.keys():
             item.add_marker(lacking[mark])
 
 

@@ -43,9 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
     from segkit.drawing.lr_range import draw_range_test
     from segkit.experiment import Experiment
     from segkit.hardware import choose_hardware
+    from segkit.training.determinism import deterministic
 
     hardware = choose_hardware(arguments.device, config.precision)
-    test = find_lr(Experiment.from_config(config, hardware), arguments.steps)
+    with deterministic(config.train.deterministic):
+        test = find_lr(Experiment.from_config(config, hardware), arguments.steps)
     optimizer = config.train.optimizer
     title = f"{name}: loss while the learning rate of {optimizer.name} rises"
     draw_range_test(path, test, optimizer.lr, title)

@@ -102,6 +102,8 @@ class TrainConfig(Section):
     """seconds to wait for another process of torchrun before the run ends"""
     samples: int = Field(4, ge=0)
     """validation images drawn as overlays now and then"""
+    deterministic: bool = False
+    """whether a GPU, too, gives the same bits each time, which makes it slower"""
     tensorboard: bool = False
     """also write the history for TensorBoard"""
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from segkit.data.dataset import as_sample
 from segkit.data.loader import as_batch
@@ -21,6 +20,7 @@ from segkit.distributed import SINGLE, Processes
 from segkit.errors import UserError
 from segkit.evaluation.boundary import BoundaryCounts, boundary_counts
 from segkit.evaluation.calibration import calibration_counts
+from segkit.evaluation.confusion import count_pairs
 from segkit.evaluation.scores import Scores, scores_of
 from segkit.evaluation.segmenter import Segmenter
 from segkit.inference import Prediction, Predictor
@@ -173,24 +173,22 @@ def count(
 ) -> ImageCounts:
     """Compare a prediction with its target; if it has a confidence, also count calibration."""
     mask = prediction.mask
-    if mask.device.type == "mps":  # it cannot count whole numbers, and has no float64
-        mask = mask.cpu()
     there = target.to(mask.device)
-    rows = torch.where(there == IGNORE_INDEX, num_classes, there.long())
-    matrix = multiclass_confusion_matrix(mask.long(), rows, num_classes + 1, validate_args=False)
+    matrix = count_pairs(mask, there, num_classes)
+    terms = None
+    if loss is not None and prediction.logits is not None:
+        logits, classes = prediction.logits.unsqueeze(0), there.long().unsqueeze(0)
+        terms = torch.stack([loss.terms(logits, classes), loss.normalizer(classes)]).cpu().double()
+    if boundaries or prediction.confidence is not None:
+        mask, target = mask.cpu(), target.cpu()
     bins = None
     if prediction.confidence is not None:
-        labelled = target.cpu() != IGNORE_INDEX
-        hits = mask.cpu()[labelled] == target.cpu()[labelled]
+        labelled = target != IGNORE_INDEX
+        hits = mask[labelled] == target[labelled]
         # on the CPU, whose sums of fractions are the same each time
         bins = calibration_counts(prediction.confidence.cpu()[labelled], hits)
     at_boundaries = None
     if boundaries:
-        labels = target.to(torch.uint8).cpu().numpy()
-        at_boundaries = boundary_counts(mask.cpu().numpy(), labels, num_classes)
-    terms = None
-    if loss is not None and prediction.logits is not None:
-        logits = prediction.logits.unsqueeze(0)
-        classes = target.to(logits.device).long().unsqueeze(0)
-        terms = torch.stack([loss.terms(logits, classes), loss.normalizer(classes)]).cpu().double()
-    return ImageCounts(name, matrix[:, :-1].int().cpu(), at_boundaries, bins, terms)
+        labels = target.to(torch.uint8).numpy()
+        at_boundaries = boundary_counts(mask.numpy(), labels, num_classes)
+    return ImageCounts(name, matrix.int().cpu(), at_boundaries, bins, terms)

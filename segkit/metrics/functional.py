@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from segkit.errors import UserError
 from segkit.evaluation.boundary import (
@@ -21,6 +20,7 @@ from segkit.evaluation.boundary import (
 from segkit.evaluation.boundary_scores import boundary_f1 as f1_of
 from segkit.evaluation.boundary_scores import boundary_iou as iou_of
 from segkit.evaluation.boundary_scores import mean_boundary_f1
+from segkit.evaluation.confusion import count_pairs
 from segkit.evaluation.intervals import percentiles, resample
 from segkit.evaluation.scores import Scores, nanmean, scores_of
 from segkit.labels import IGNORE_INDEX, MAX_CLASSES
@@ -42,11 +42,8 @@ def confusion_matrix(
     >>> confusion_matrix([[0, 1, 1]], [[0, 1, 255]], num_classes=2).tolist()
     [[1, 0], [0, 1]]
     """
-    predicted, true = _as_pair(prediction, target, num_classes, ignore_index)
-    known = true != IGNORE_INDEX
-    counted = predicted[known].long(), true[known].long()
-    matrix: Tensor = multiclass_confusion_matrix(*counted, num_classes, validate_args=False)
-    return matrix
+    pair = _as_pair(prediction, target, num_classes, ignore_index)
+    return count_pairs(*pair, num_classes)[:-1]
 
 
 def scores(

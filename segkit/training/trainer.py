@@ -17,6 +17,7 @@ from segkit.evaluation import Evaluation, evaluate_images
 from segkit.experiment import Experiment
 from segkit.inference import Predictor
 from segkit.optim import learning_rate
+from segkit.training.determinism import deterministic
 from segkit.training.listeners import Listener, RunFolder, default_listeners
 from segkit.training.listeners.nonfinite import explain_nonfinite
 from segkit.training.progress import Row, epoch_row
@@ -98,7 +99,7 @@ class Trainer:
         """
         try:
             self._notify("on_start")
-            with self.signals:
+            with self.signals, deterministic(self.experiment.train.deterministic):
                 while not self.is_finished:
                     self._train_epoch()
                     self._finish_epoch(self._validate())

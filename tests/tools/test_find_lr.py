@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
+import torch._dynamo  # which makes a folder for temporary files once it is loaded
 from PIL import Image
 
 from segkit.commands import main
@@ -143,3 +144,17 @@ def test_misuse_is_told_in_a_sentence(arguments, parts, find_lr, tiny_config, tm
     assert err.startswith("error: ")
     assert all(part in err for part in parts), err
     assert not list((tmp_path / "temporary").iterdir())
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_the_range_test_is_as_deterministic_as_training(wanted, find_lr, tiny_config, monkeypatch):
+    found = set()
+
+    def watch(self, parts):
+        found.add(torch.are_deterministic_algorithms_enabled())
+        return stand_still(self, parts)
+
+    monkeypatch.setattr(Step, "__call__", watch)
+    find_lr(tiny_config({"train.deterministic": wanted}), "--steps", 10, "--out", "curve.png")
+    assert found == {wanted}
+    assert not torch.are_deterministic_algorithms_enabled()
