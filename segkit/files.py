@@ -29,7 +29,8 @@ def replacing(path: Path, *, previous: Path | None = None, durable: bool = False
         previous: where to keep the file that was at `path`.
         durable: wait until the data and the new name are on the disk.
     """
-    temporary = path.with_name(f".{path.name}.{_TEMPORARY}-{secrets.token_hex(6)}{path.suffix}")
+    beginning = path.name[:40]  # the whole one may be as long as names can be
+    temporary = path.with_name(f".{beginning}.{_TEMPORARY}-{secrets.token_hex(6)}{path.suffix}")
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
     is_ours = True
     try:
@@ -68,10 +69,12 @@ def move(source: Path, target: Path) -> None:
 
 
 def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all; text as UTF-8."""
+    """Write a file whole or not at all; text as UTF-8, with a ? for what has no place in it."""
+    if isinstance(content, str):
+        content = content.encode("utf-8", "replace")  # names of files may be any bytes
     try:
         with replacing(path) as temporary:
-            temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+            temporary.write_bytes(content)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 

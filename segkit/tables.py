@@ -1,19 +1,26 @@
-"""Tables for the terminal and for Markdown."""
+"""Tables for the terminal, for spreadsheets and for Markdown."""
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 from collections.abc import Iterable
+from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from segkit.console import PlainConsole, printable
+
 Rows = list[list[str]]  # the first one is the header
+# what a spreadsheet takes for a formula, also in full width
+RUN = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\n]")
 
 
-def wide_console() -> Console:
+def wide_console() -> PlainConsole:
     """Return a console for tables, which would be hard to read if a narrow terminal cut them."""
-    console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
+    console = PlainConsole()
     console.width = max(console.width, 130)
     return console
 
@@ -31,10 +38,27 @@ def make_table(title: str, header: Iterable[str], rows: Iterable[Iterable[str]])
 
 def as_text(table: Table, width: int = 200) -> str:
     """Draw a table as plain text."""
-    console = Console(width=width, color_system=None, highlight=False, emoji=False, markup=False)
+    console = PlainConsole(width=width, color_system=None, soft_wrap=False)
     with console.capture() as capture:
         console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def as_csv(header: Iterable[str], rows: Iterable[Iterable[Any]], nan: str = "") -> str:
+    """Write a header and rows of cells as CSV; None is empty, and nan is written as asked for."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([_cell(name) for name in header])
+    writer.writerows([[nan if value != value else _cell(value) for value in row] for row in rows])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Return what a cell holds; a text that a spreadsheet would run gets an apostrophe in front."""
+    if isinstance(value, str):
+        text = printable(value)
+        return f"'{text}" if RUN.match(text) else text
+    return value
 
 
 def as_markdown(rows: Rows) -> str:

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1] / "segkit"
 
 # Each may import those before it. The longest name counts: `data.card` would be apart from `data`.
 ORDER = (
-    *("errors", "interrupt", "files", "yaml_text", "labels", "units", "registry", "shipped"),
-    *("invocation", "hub"),
+    *("errors", "interrupt", "files", "console", "yaml_text", "labels", "units", "registry"),
+    *("shipped", "invocation", "hub"),
     *("limits", "hardware", "distributed", "normalize"),
     *("features", "blocks", "upsample", "losses", "optim", "decoders", "encoders"),
     *("dry_run", "receptive_field", "config", "model", "descriptors", "summary", "streets", "data"),
@@ -159,6 +159,25 @@ def test_parts_bring_torch_alone():
     foreign = {"segkit", "torch", *sys.stdlib_module_names}
     brought = {name: set(tops) - foreign for name, tops in json.loads(done.stdout).items()}
     assert brought == {name: set() for name in modules}
+
+
+def test_one_module_leads_to_the_terminal():
+    """All else prints by `segkit.console`, which shows what names hold and obeys nothing."""
+    others = [(module, tree) for module, tree in TREES.items() if module != "segkit.console"]
+    harmless = {"Table", "box", "BarColumn", "MofNCompleteColumn", "Progress"}
+    found = []
+    for module, tree in others:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and node.id == "print":
+                found.append(f"{module}, line {node.lineno}: print")
+            if isinstance(node, ast.Import):
+                names = {alias.name for alias in node.names if alias.name.startswith("rich")}
+            elif isinstance(node, ast.ImportFrom) and str(node.module).startswith("rich"):
+                names = {alias.name for alias in node.names} - harmless
+            else:
+                continue
+            found += [f"{module}, line {node.lineno}: rich's {name}" for name in names]
+    assert found == []
 
 
 def test_long_files_have_a_reason():

@@ -8,9 +8,9 @@ from itertools import chain, count, islice
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
 from torch.optim.lr_scheduler import LambdaLR
 
+from segkit.console import PlainConsole
 from segkit.errors import UserError
 from segkit.experiment import Experiment
 from segkit.training.listeners.console import ProgressDisplay
@@ -61,7 +61,7 @@ def find_lr(experiment: Experiment, steps: int = 100) -> RangeTest:
     state.schedule = LambdaLR(state.optimizer, lambda step: factors[step])
     step = Step(state, experiment)
     step.begin_epoch(train.epochs - 1)
-    display = ProgressDisplay(Console(highlight=False, soft_wrap=True, emoji=False))
+    display = ProgressDisplay(PlainConsole())
     display.begin("range test", steps)
     endless = chain.from_iterable(map(loader.steps, count()))  # epoch after epoch
     for batches in islice(endless, steps):

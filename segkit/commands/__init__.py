@@ -86,12 +86,14 @@ def load(command: str) -> ModuleType:
 
 
 def _tell(error: UserError | KeyboardInterrupt) -> int:
+    from segkit.console import complain  # loads rich
+
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of torchrun's processes here
     if isinstance(error, UserError):
         if error.is_common and not is_first:
             time.sleep(30)  # the first one tells it and ends, and then torchrun ends this one
-        print(f"error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         return 2
     if is_first:
-        print("interrupted", file=sys.stderr)
+        complain("interrupted")
     return 130

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from segkit.commands.options import add_data_root, add_overrides
 from segkit.config import load_config
+from segkit.console import say
 from segkit.files import below, check_output
 
 
@@ -43,5 +44,5 @@ def run(arguments: argparse.Namespace) -> int:
     path = path if path.suffix else path.with_suffix(".png")
     title = f"{card.name} {split}: {len(samples)} samples {state}"
     draw_sheet(path, samples, card.legend, title)
-    print(f"{len(samples)} samples of {card.name} {split}, {state}: {path}")
+    say(f"{len(samples)} samples of {card.name} {split}, {state}: {path}")
     return 0

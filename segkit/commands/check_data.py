@@ -13,9 +13,6 @@ import argparse
 import json
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
-
 from segkit.commands.options import (
     add_data_root,
     add_device,
@@ -23,6 +20,7 @@ from segkit.commands.options import (
     add_overrides,
     read_weights,
 )
+from segkit.console import PlainConsole, progress_bar
 from segkit.errors import UserError
 from segkit.files import check_output, write_file
 
@@ -61,8 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
 
         describer = Describer(arguments.encoder, read_weights(arguments), arguments.device)
 
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    console = PlainConsole()
+    with progress_bar(console) as progress:
         total = sum(len(split.pairs) for split in listed)
         task = progress.add_task(card.name, total=total)
         channels = config.model.in_channels if config else None
@@ -78,8 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
     for severity, text in lines(report):
         if severity:
             console.print(f"{severity}: ", style=styles[severity], end="")
-        console.print(text if severity else f"    {text}", markup=False)
-    console.print(f"{card.name} at {card.root}: {report.verdict}", markup=False)
+        console.print(text if severity else f"    {text}")
+    console.print(f"{card.name} at {card.root}: {report.verdict}")
     if arguments.json:
         write_file(arguments.json, json.dumps(report.as_json(), indent=2) + "\n")
     if arguments.html:

@@ -15,6 +15,7 @@ from pathlib import Path
 from segkit.commands.options import add_overrides
 from segkit.config import load_config
 from segkit.config.explain import explain_config, list_keys
+from segkit.console import say
 from segkit.errors import UserError
 from segkit.files import check_output, write_file
 
@@ -37,11 +38,11 @@ def run(arguments: argparse.Namespace) -> int:
         keys = list_keys()
         for key in keys:
             default = f", default {key.default}" if key.default else ""
-            print(f"{key.path}: {key.kind}{default}\n    {key.text or '-'}")
+            say(f"{key.path}: {key.kind}{default}\n    {key.text or '-'}")
         content = [key._asdict() for key in keys]
     else:
         config = load_config(arguments.config, arguments.set)
-        print(explain_config(config), end="")
+        say(explain_config(config), end="")
         content = config.model_dump(mode="json")
     if arguments.json:
         write_file(arguments.json, json.dumps(content, indent=2) + "\n")

@@ -11,9 +11,6 @@ import argparse
 import json
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
-
 from segkit.commands.options import (
     CHECKPOINT,
     add_block,
@@ -23,6 +20,7 @@ from segkit.commands.options import (
     checkpoint,
     read_inference,
 )
+from segkit.console import PlainConsole, progress_bar
 from segkit.files import check_folder, check_output, write_file
 
 
@@ -67,10 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     predictor, card, split = target.predictor, target.card, target.dataset.split
     with join_processes(predictor.backend.device) as processes:
-        console = Console(highlight=False, soft_wrap=True, quiet=not processes.is_main)
+        console = PlainConsole(quiet=not processes.is_main)
         console.print(f"{predictor.origin}, on {target.title}; {predictor.backend}")
-        silent = not (processes.is_main and console.is_terminal)
-        with Progress(console=console, transient=True, disable=silent) as progress:
+        with progress_bar(console, hidden=not processes.is_main) as progress:
             task = progress.add_task(split, total=len(target.dataset))
             evaluation = evaluate_target(
                 target,
@@ -88,11 +85,11 @@ def run(arguments: argparse.Namespace) -> int:
     )
     console.print(results.class_table(f"{target.title}: {results.images} images"))
     for line in headlines(results):
-        console.print(line, markup=False)
+        console.print(line)
     console.print(speed(results.images / evaluation.seconds))
     if evaluation.tiled is not None:
         console.print(
-            f"in exact tiles, as '{evaluation.tiled}' does not fit into memory", markup=False
+            f"in exact tiles, as '{evaluation.tiled}' does not fit into memory",
         )
     if arguments.conventions:
         console.print(convention_table(results))

@@ -17,9 +17,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import Progress
-
 from segkit.commands.options import CHECKPOINT, add_data_root, checkpoint, positive
+from segkit.console import progress_bar
 from segkit.files import check_folder, write_file
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         bounds=bounds,
         force=arguments.force,
     )
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_bar(console) as progress:
         task = progress.add_task("comparing", total=None)
         exporter = Exporter(
             arguments.checkpoint,
@@ -110,16 +109,16 @@ def run(arguments: argparse.Namespace) -> int:
             request,
             split=arguments.split,
             data_root=arguments.data_root,
-            log=lambda line: console.print(line, markup=False),
+            log=console.print,
             on_image=lambda: progress.advance(task),
         )
         found = list(exporter.run())
     console.print(make_table("", HEADER, [table_row(each.format, each.parity) for each in found]))
     for each in found:
-        console.print(*_verdict(each), sep="\n", markup=False)
+        console.print(*_verdict(each), sep="\n")
     report = arguments.out / "export.json"
     write_file(report, json.dumps([_as_dict(each) for each in found], indent=2) + "\n")
-    console.print(f"written: {report}", markup=False)
+    console.print(f"written: {report}")
     return 1 if any(each.parity.failures for each in found) else 0
 
 

@@ -9,11 +9,11 @@ Exit code 0: there is a suggestion; 1: there is none; 2: misuse.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from segkit.commands.options import add_data_root, add_device, add_overrides
 from segkit.config import load_config
+from segkit.console import complain, say
 from segkit.errors import UserError
 from segkit.files import check_output
 from segkit.invocation import again
@@ -54,19 +54,18 @@ def run(arguments: argparse.Namespace) -> int:
     if test.rates:
         end = "where the loss diverged" if test.diverged else "the end of the range"
         span = f"{test.rates[0]:.1e} to {test.rates[-1]:.1e}, {end}"
-        print(f"tested   {len(test.rates)} learning rates from {span}; drawn in {path}")
+        say(f"tested   {len(test.rates)} learning rates from {span}; drawn in {path}")
     if test.suggestion is None:
-        print(
+        complain(
             "no suggestion: the smoothed loss never fell by a tenth; take more --steps, or see "
             "whether the model learns at all: "
-            f"{_train(arguments)} --overfit 4",
-            file=sys.stderr,
+            f"{_train(arguments)} --overfit 4"
         )
         return 1
     value = f"{test.suggestion:.1e}"
     arguments.set.append(f"train.optimizer.lr={value}")
-    print(f"suggest  {value}, from where the smoothed loss falls fastest; now {optimizer.lr:.1e}")
-    print(f"use it   {_train(arguments)}")
+    say(f"suggest  {value}, from where the smoothed loss falls fastest; now {optimizer.lr:.1e}")
+    say(f"use it   {_train(arguments)}")
     return 0
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from segkit.console import say
 from segkit.errors import UserError
 from segkit.invocation import again
 
@@ -43,9 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
     found = survey(images, masks)
     experiment, card = write_starter(folder, found)
     for line in summary_lines(found):
-        print(line)
-    print(f"written  {experiment} and {card}")
-    print(f"look     {again('browse', str(experiment))}")
-    print(f"check    {again('check-data', str(experiment))}")
-    print(f"train    {again('train', str(experiment))}")
+        say(line)
+    say(f"written  {experiment} and {card}")
+    say(f"look     {again('browse', str(experiment))}")
+    say(f"check    {again('check-data', str(experiment))}")
+    say(f"train    {again('train', str(experiment))}")
     return 0

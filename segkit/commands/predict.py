@@ -14,12 +14,10 @@ then.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
+from rich.progress import MofNCompleteColumn
 
 from segkit.commands.options import (
     CHECKPOINT,
@@ -28,6 +26,7 @@ from segkit.commands.options import (
     checkpoint,
     read_inference,
 )
+from segkit.console import PlainConsole, complain, progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,9 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_outputs(sources, arguments.out, outputs)
     predictor = Predictor.load(arguments.checkpoint, arguments.device, **read_inference(arguments))
 
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    console = PlainConsole()
+    bar = progress_bar(console, MofNCompleteColumn())
     task = bar.add_task("predicting", total=len(sources))
 
     def advance(done: int, more: int) -> None:
@@ -88,17 +86,17 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.out,
         outputs,
         on_progress=advance,
-        on_skip=lambda sentence: print(f"skipped {sentence}", file=sys.stderr),
-        log=lambda line: console.print(line, markup=False),
+        on_skip=lambda sentence: complain(f"skipped {sentence}"),
+        log=console.print,
     )
-    console.print(f"{predictor.origin}; {predictor.backend}", markup=False)
+    console.print(f"{predictor.origin}; {predictor.backend}")
     start = time.perf_counter()
     with bar:
         job.run(sources)
     seconds = time.perf_counter() - start
     rate = f", {speed(job.done / seconds)}" if job.done else ""
     images = f"{job.done} image{'s' * (job.done != 1)}"
-    console.print(f"{images} in {seconds:.1f} s{rate}: {arguments.out}", markup=False)
+    console.print(f"{images} in {seconds:.1f} s{rate}: {arguments.out}")
     if job.skipped:
-        print(f"{job.skipped} of {len(sources)} files skipped", file=sys.stderr)
+        complain(f"{job.skipped} of {len(sources)} files skipped")
     return 1 if job.skipped else 0

@@ -16,9 +16,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
-
 from segkit.commands.options import CHECKPOINT, add_data_root, add_device, checkpoint, repository
+from segkit.console import PlainConsole
 from segkit.errors import UserError
 from segkit.files import check_folder
 from segkit.hub import SCHEME, create_repository, upload
@@ -59,20 +58,20 @@ def run(arguments: argparse.Namespace) -> int:
     repo, folder = arguments.repo, arguments.dry_run
     # before the evaluation, which may take long and be in vain
     url = None if folder else create_repository(repo, arguments.private)
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{target.predictor.origin}, on {target.title}", markup=False)
+    console = PlainConsole()
+    console.print(f"{target.predictor.origin}, on {target.title}")
     card = target.card
     results = summarize_evaluation(
         evaluate_target(target), card.class_names, card.sequences, foreground=target.foreground
     )
-    console.print(results.scores.miou_line(results.interval("miou")), markup=False)
+    console.print(results.scores.miou_line(results.interval("miou")))
     page = model_page(repo, arguments.licence, target, results)
     if folder:
         write_model_folder(folder, target, page)
-        console.print(f"written: {folder}", markup=False)
+        console.print(f"written: {folder}")
         return 0
     with tempfile.TemporaryDirectory() as temporary:
         write_model_folder(Path(temporary), target, page)
         upload(Path(temporary), repo)
-    console.print(f"pushed: {url}; load it by its name, {SCHEME}{repo}", markup=False)
+    console.print(f"pushed: {url}; load it by its name, {SCHEME}{repo}")
     return 0

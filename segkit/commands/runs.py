@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from textwrap import shorten
 
+from segkit.console import say
 from segkit.errors import UserError
 from segkit.files import check_output, write_file
 
@@ -51,9 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     columns = ["run", "state", "epochs", "minutes", "best mIoU %", "loss"]
     columns += [key.removesuffix(".name") for key in keys[:MOST]]
-    print(as_text(make_table(f"{len(runs)} runs below {folder}", columns, rows), width=1000))
+    say(as_text(make_table(f"{len(runs)} runs below {folder}", columns, rows), width=1000))
     if keys[MOST:]:
-        print(f"they also differ in {', '.join(keys[MOST:])}")
+        say(f"they also differ in {', '.join(keys[MOST:])}")
     if arguments.json:
         content = [{**asdict(each), "path": str(each.path)} for each in runs]
         write_file(arguments.json, json.dumps(content, indent=2) + "\n")

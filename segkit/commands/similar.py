@@ -14,15 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
+from rich.progress import MofNCompleteColumn
 
 from segkit.commands.options import add_device, add_encoder, positive, read_weights
+from segkit.console import PlainConsole, complain, progress_bar
 from segkit.errors import UserError
 from segkit.files import check_output, write_file
 
@@ -60,16 +59,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     query = read_picture(arguments.image)
     describer = Describer(arguments.encoder, read_weights(arguments), arguments.device)
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
-    console.print(f"{describer.name}; {describer.hardware}", markup=False)
+    console = PlainConsole()
+    console.print(f"{describer.name}; {describer.hardware}")
     found, skipped = compare(describer, query, files, console)
     best = sorted(found, key=lambda each: -each[1])[: arguments.count]
     for file, similarity in best:
-        console.print(f"{similarity:6.3f}  {file}", markup=False)
+        console.print(f"{similarity:6.3f}  {file}")
     pictures = [(read_picture(file), f"{file.relative_to(arguments.folder)}") for file, _ in best]
     similarities = [similarity for _, similarity in best]
     draw_similar(path, (query, arguments.image.name), pictures, similarities)
-    console.print(f"the nearest of {len(found)} images, drawn: {path}", markup=False)
+    console.print(f"the nearest of {len(found)} images, drawn: {path}")
     if arguments.json:
         report = {
             "image": str(arguments.image),
@@ -80,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         }
         write_file(arguments.json, json.dumps(report, indent=2) + "\n")
     if skipped:
-        print(f"{len(skipped)} of {len(files)} files skipped", file=sys.stderr)
+        complain(f"{len(skipped)} of {len(files)} files skipped")
     return 1 if skipped else 0
 
 
@@ -107,19 +106,17 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 
 
 def compare(
-    describer: Describer, query: NDArray[np.uint8], files: Sequence[Path], console: Console
+    describer: Describer, query: NDArray[np.uint8], files: Sequence[Path], console: PlainConsole
 ) -> tuple[list[tuple[Path, float]], list[Path]]:
     """Return the files with their similarity to an image, and those that cannot be read."""
     target = describer(query)
     found, skipped = [], []
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+    with progress_bar(console, MofNCompleteColumn()) as progress:
         for file in progress.track(files, description="comparing"):
             try:
                 picture = read_picture(file)
             except UserError as error:
-                print(f"skipped {error}", file=sys.stderr)
+                complain(f"skipped {error}")
                 skipped.append(file)
                 continue
             found.append((file, float(describer(picture) @ target)))

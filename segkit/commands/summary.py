@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from segkit.commands.options import add_overrides
 from segkit.config import load_config
+from segkit.console import say
 from segkit.errors import UserError
 from segkit.files import check_output, write_file
 from segkit.registry import families, names
@@ -71,8 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_output(arguments.json)
 
     # these take seconds to import, and a misspelt key should be reported at once
-    from rich.console import Console
-
+    from segkit.console import PlainConsole
     from segkit.data.card import load_card
     from segkit.data.transforms import output_size
     from segkit.model import build_model
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     size = size or output_size(config.data.train_transforms) or DEFAULT_SIZE
     summary = summarize(model, config.model.in_channels, size)
     title = f"{config.model.decoder.name} on {config.model.encoder.name}"
-    console = Console(highlight=False, emoji=False, markup=False)
+    console = PlainConsole(soft_wrap=False)
     console.print(layer_table(summary, title), *totals(summary, model.stride), sep="\n")
     if arguments.json:
         write_file(arguments.json, summary_json(summary))
@@ -97,7 +97,7 @@ def _show_exported(path: Path, json_file: Path | None) -> int:
 
     check_output(json_file)
     metadata = open_exported(path, "cpu").metadata
-    print(*as_lines(metadata), sep="\n")
+    say("\n".join(as_lines(metadata)))
     if json_file:
         write_file(json_file, json.dumps(metadata, indent=2) + "\n")
     return 0
@@ -107,13 +107,12 @@ def _show_parts(encoder: str, words: Sequence[str] | None, json_file: Path | Non
     """Print what each registered part costs."""
     size = parse_size(words)
     check_output(json_file)
-    from rich.console import Console
-
+    from segkit.console import PlainConsole
     from segkit.summary import DEFAULT_SIZE, list_decoders, list_encoders, parts_json, parts_table
     from segkit.summary.parts import NUM_CLASSES
 
     size = size or DEFAULT_SIZE
-    console = Console(highlight=False, emoji=False, markup=False)
+    console = PlainConsole(soft_wrap=False)
     with console.status("decoders"):
         decoders = list(list_decoders(names("decoder"), encoder, size))
     console.print(f"for images of {size[0]}x{size[1]} (H x W) and {NUM_CLASSES} classes\n")

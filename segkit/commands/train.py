@@ -15,6 +15,7 @@ from segkit.commands.options import add_data_root, add_device, add_overrides
 from segkit.config import Config, load_config, load_run
 from segkit.config.explain import explain_config
 from segkit.config.overfit import to_overfit
+from segkit.console import say
 from segkit.errors import UserError
 from segkit.invocation import again
 
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train to the last epoch; 0 if that was reached, else 128 plus the number of the signal."""
     config = read_config(arguments)
     if arguments.print_config:
-        print(explain_config(config), end="")
+        say(explain_config(config), end="")
         return 0
 
     # these take seconds to import; a misspelt key should be reported at once

@@ -9,9 +9,8 @@ import numpy as np
 
 from segkit.comparison.differences import Difference, best
 from segkit.comparison.results import Compared
-from segkit.evaluation.export import as_csv
 from segkit.evaluation.scores import Shares, percent
-from segkit.tables import Rows
+from segkit.tables import Rows, as_csv
 from segkit.units import megabytes
 
 IN_MAIN_TABLE = ("foreground_iou", "pixel_accuracy", "miou", "boundary_f1")

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.error import HTTPError
 
-from rich.console import Console
-from rich.progress import Progress
 from torchvision.datasets import OxfordIIITPet, SBDataset
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
+from segkit.console import PlainConsole, progress_bar, say
 from segkit.data.archives import Archive, check_md5, download, unpack
 from segkit.data.card import Card, load_card
 from segkit.data.convert import CONVERT, LISTS, SBD, VOC
@@ -69,7 +68,7 @@ BY_HAND = {
 }
 
 
-def fetch(name: str, cards: str | Path, root: str | Path | None = None, log: Log = print) -> None:
+def fetch(name: str, cards: str | Path, root: str | Path | None = None, log: Log = say) -> None:
     """Fetch a data set to where its card expects it, unless it is there already.
 
     An archive that is in the root under its own name is used instead of a download.
@@ -139,11 +138,11 @@ def _check_root(name: str, source: Source, home: Path) -> None:
 def _obtain(name: str, source: Source, home: Path, log: Log) -> None:
     """Download, unpack and convert; nothing appears in the root before the last step."""
     archive = source.archives[0]
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     try:
         with (
             _workspace(home) as staged,
-            Progress(console=console, disable=not console.is_terminal, transient=True) as bar,
+            progress_bar(console) as bar,
         ):
             files = []
             for archive in source.archives:

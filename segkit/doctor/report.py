@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
 
 from segkit.data.card import Card
@@ -115,14 +114,14 @@ def _channels(facts: Sequence[Facts]) -> tuple[list[float], list[float]]:
 def tables(report: Report) -> Iterator[Table]:
     """Yield a table of each split's classes for the terminal."""
     for split in report.splits:
-        table = Table(title=escape(f"{split.name}: {split.pairs} pairs, {sizes_line(split)}"))
+        table = Table(title=f"{split.name}: {split.pairs} pairs, {sizes_line(split)}")
         table.add_column("class")
         for column in ("share of pixels %", "images", "median-frequency weight"):
             table.add_column(column, justify="right")
         table.add_column("colour")
         for entry, color in zip(split.classes, report.card.colors, strict=True):
             row = (f"{100 * entry.share:.2f}", str(entry.images), f"{entry.weight:.4f}")
-            table.add_row(escape(entry.name), *row, " ".join(map(str, color)))
+            table.add_row(entry.name, *row, " ".join(map(str, color)))
         table.caption = (
             f"void {split.void:.1%}; channel means {numbers(split.mean)}, "
             f"deviations {numbers(split.std)}"

@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from segkit.drawing.figures import figure_text
+
 MARKERS = "osD^vPX*<>hp"
 
 
@@ -37,15 +39,15 @@ def draw_costs(
                     color=f"C{number % 10}",
                     markersize=9,
                     capsize=4,
-                    label=name,
+                    label=figure_text(name),
                 )
             axis.grid(color="0.9")
             axis.set_axisbelow(True)
             axis.margins(0.12)
             axis.spines[["top", "right"]].set_visible(False)
-        row[0].set_ylabel(score_label)
+        row[0].set_ylabel(figure_text(score_label))
     for axis, cost_label in zip(grid[-1], costs, strict=True):
-        axis.set_xlabel(cost_label)
+        axis.set_xlabel(figure_text(cost_label))
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     file = io.BytesIO()

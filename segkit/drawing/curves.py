@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from segkit.drawing.figures import outlined, save_figure
+from segkit.drawing.figures import figure_text, outlined, save_figure
 from segkit.drawing.masks import rgb
 from segkit.labels import Classes
 
@@ -35,7 +35,7 @@ def draw_curves(path: Path, history: Sequence[dict[str, Any]], classes: Classes)
 
     for name, color in zip(classes.names, classes.colors, strict=True):
         style = {"color": rgb(color), "path_effects": outlined(color)}
-        _line(ious, history, f"iou/{name}", label=name, **style)
+        _line(ious, history, f"iou/{name}", label=figure_text(name), **style)
     ious.set_title("validation IoU per class")
 
     for axis in (scores, ious):

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 
+from segkit.console import printable
 from segkit.drawing.masks import rgb
 from segkit.errors import UserError
 from segkit.files import replacing
@@ -20,10 +21,20 @@ PALE = 0.75  # luma from which a line needs an outline
 LEGEND_ROWS = 24  # entries in a column of a legend that stands alone
 
 
+def figure_text(text: str) -> str:
+    """Return a text as matplotlib draws it letter by letter: without formulas, and in legends.
+
+    >>> figure_text("$x$")
+    '\\\\$x\\\\$'
+    """
+    shown = printable(text).replace("$", "\\$")
+    return f" {shown}" if shown.startswith("_") else shown  # a legend leaves out what starts so
+
+
 def legend_patches(names: Iterable[str], colors: Iterable[Color]) -> list[Patch]:
     """Return a legend entry for each class: its colour and its name."""
     return [
-        Patch(facecolor=rgb(color), edgecolor=OUTLINE, label=name)
+        Patch(facecolor=rgb(color), edgecolor=OUTLINE, label=figure_text(name))
         for name, color in zip(names, colors, strict=True)
     ]
 
@@ -44,7 +55,7 @@ def draw_legend(path: Path, classes: Classes, title: str = "") -> None:
         loc="center",
         ncols=-(-len(classes.names) // LEGEND_ROWS),
         frameon=False,
-        title=title,
+        title=figure_text(title),
     )
     save_figure(figure, path, bbox_inches="tight", pad_inches=0.15)
 

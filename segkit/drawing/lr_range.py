@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from segkit.drawing.figures import save_figure
+from segkit.drawing.figures import figure_text, save_figure
 
 
 def draw_range_test(path: Path, test: Any, configured: float, title: str) -> None:
@@ -30,7 +30,7 @@ def draw_range_test(path: Path, test: Any, configured: float, title: str) -> Non
     if test.losses:  # what diverges may leave the picture
         lowest = int(np.argmin(test.smoothed))
         axis.set_ylim(0, 1.2 * max(test.losses[: lowest + 1]))
-    axis.set(title=title, xlabel="learning rate", ylabel="loss")
+    axis.set(title=figure_text(title), xlabel="learning rate", ylabel="loss")
     axis.grid(alpha=0.3)
     axis.legend(edgecolor="none")
     save_figure(figure, path)

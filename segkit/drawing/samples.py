@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segkit.data.images import Pixels
-from segkit.drawing.figures import OUTLINE, legend_patches, save_figure
+from segkit.drawing.figures import OUTLINE, figure_text, legend_patches, save_figure
 from segkit.drawing.masks import VOID_COLOR, displayable, overlay, rgb
 from segkit.labels import IGNORE_INDEX, Classes, Color
 
@@ -37,7 +37,7 @@ def draw_sheet(path: Path, samples: Sequence[Sample], classes: Classes, title: s
     row = min(tallest, 2.0) * CELL + 0.45
     size = (2 * columns * CELL + 0.3, rows * row + legend + 0.5)
     figure = Figure(figsize=size)
-    figure.suptitle(title, y=1 - 0.12 / size[1], va="top", fontsize="medium")
+    figure.suptitle(figure_text(title), y=1 - 0.12 / size[1], va="top", fontsize="medium")
     borders = {"left": 0.01, "right": 0.99, "top": 1 - 0.45 / size[1], "bottom": legend / size[1]}
     grid = figure.add_gridspec(rows, columns, wspace=0.04, hspace=0.02, **borders)
     for index, (image, mask, name) in enumerate(samples):
@@ -46,7 +46,7 @@ def draw_sheet(path: Path, samples: Sequence[Sample], classes: Classes, title: s
         )
         left, right = (figure.add_subplot(cell[0, side]) for side in (0, 1))
         left.imshow(displayable(image), interpolation="nearest")
-        left.set_title(name, fontsize="x-small", loc="left", pad=2)
+        left.set_title(figure_text(name), fontsize="x-small", loc="left", pad=2)
         right.imshow(overlay(image, mask, classes.colors), interpolation="nearest")
         shape = "{}x{}".format(*mask.shape)
         right.set_title(shape, fontsize="x-small", loc="right", pad=2, color="0.4")

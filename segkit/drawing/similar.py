@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from segkit.drawing.figures import save_figure
+from segkit.drawing.figures import figure_text, save_figure
 
 COLUMNS = 4  # found images in a row
 CELL = 2.3  # inches, the width of a picture
@@ -51,4 +51,4 @@ def _show(axis: Axes, picture: NDArray[np.uint8], number: str, name: str, letter
     axis.imshow(picture)
     axis.set_anchor("NW")
     axis.set_axis_off()
-    axis.set_title(title, fontsize="small", loc="left", pad=2, parse_math=False)
+    axis.set_title(figure_text(title), fontsize="small", loc="left", pad=2)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,6 +11,7 @@ from segkit.evaluation.calibration import BINS
 from segkit.evaluation.images import Evaluation
 from segkit.evaluation.results import Results
 from segkit.evaluation.scores import Scores, class_counts, scores_of_counts
+from segkit.tables import as_csv
 
 
 def as_json(evaluation: Evaluation, results: Results, **origin: str) -> dict[str, Any]:
@@ -87,12 +85,3 @@ def image_csv(evaluation: Evaluation, results: Results) -> str:
     header += [f"iou/{name}" for name in results.class_names]
     rows = zip(evaluation.names, each.pixel_accuracy, each.miou, *each.iou.T, strict=True)
     return as_csv(header, rows)
-
-
-def as_csv(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """Write a header and rows of cells; nan is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([["" if cell != cell else cell for cell in row] for row in rows])
-    return text.getvalue()

@@ -10,8 +10,8 @@ import pytest
 import tifffile
 import yaml
 from PIL import Image
-from rich.console import Console
 
+from segkit.console import PlainConsole
 from segkit.data.card import Card, load_card
 from segkit.doctor.page import as_html
 from segkit.doctor.report import lines, make_report, sizes_line, tables
@@ -145,7 +145,7 @@ def test_the_terminal_shows_classes_sizes_and_findings(odd_set):
     report, _ = examine(load_card(odd_set.card))
     out = io.StringIO()
     for table in tables(report):
-        Console(file=out, width=120).print(table)
+        PlainConsole(file=out, width=120).print(table)
     shown = out.getvalue()
     words = " ".join(shown.split())
     assert "train: 6 pairs, 3 sizes, heights 30 to 40, widths 20 to 48, 3 of 40x48 (H x W)" in words
@@ -188,7 +188,7 @@ def test_names_are_shown_as_they_are(tiny_set):
     report, splits = examine(Card.model_validate(card))
     out = io.StringIO()
     for table in tables(report):
-        Console(file=out, width=120).print(table)
+        PlainConsole(file=out, width=120).print(table)
     assert all(name in out.getvalue() for name in NAMES)
     assert all(name in text_of(as_html(report, splits)) for name in NAMES)
     proposal = "label_map: " + report.findings[0].text.partition("label_map: ")[2]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress
 from torch import Tensor
 
+from segkit.console import PlainColumn, PlainConsole, printable
 from segkit.data.statistics import statistics_lines
 from segkit.errors import UserError
 from segkit.evaluation import Scores
@@ -25,11 +25,11 @@ MUCH_WAITING = 0.3  # share of an epoch's time; beyond it, the log has a hint
 class ProgressDisplay:
     """A progress bar on a terminal, and a line now and then elsewhere."""
 
-    def __init__(self, console: Console) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    def __init__(self, console: PlainConsole) -> None:
+        columns = (PlainColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         self.bar = Progress(
             *columns,
-            TextColumn("{task.fields[note]}"),
+            PlainColumn("{task.fields[note]}"),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -67,19 +67,19 @@ class ConsoleLog(Listener):
 
     def __init__(self, log: Path | None = None) -> None:
         self.file = log
-        self.console = Console(highlight=False, soft_wrap=True, emoji=False)
+        self.console = PlainConsole()
         self.display = ProgressDisplay(self.console)
         self.steps_done = 0.0  # when, by the monotonic clock
         self.validation_s = 0.0  # what came between the steps of two epochs, the last time
 
     def on_log(self, text: str) -> None:
         """Print a line and keep it."""
-        self.console.print(text, markup=False)
+        self.console.print(text)
         if self.file is None:
             return
         try:
             with self.file.open("a", encoding="utf-8") as file:
-                file.write(text + "\n")
+                file.write(printable(text) + "\n")
         except OSError as error:
             raise UserError(f"cannot write {self.file}: {error}") from error
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import platform
@@ -30,6 +28,7 @@ from segkit.experiment import Experiment
 from segkit.files import move, remove_leftovers, write_file
 from segkit.invocation import again
 from segkit.registry import imported
+from segkit.tables import as_csv
 from segkit.training.listeners.base import Listener, Run
 from segkit.training.progress import Row
 
@@ -153,13 +152,10 @@ class RunFolder(Listener):
     def write_history(self, history: Sequence[Row]) -> None:
         """Write one row an epoch, whole each time, so that a resumed run leaves no double rows."""
         write_file(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
-        table = io.StringIO()
         longest = max(history, key=len)  # an epoch without validation has no scores
         columns = [key for key in longest if key not in TIMINGS]
-        writer = csv.DictWriter(table, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
-        write_file(self.path / "metrics.csv", table.getvalue())
+        table = as_csv(columns, ([row.get(key) for key in columns] for row in history), "nan")
+        write_file(self.path / "metrics.csv", table)
 
     def _unwritable(self, reason: str) -> UserError:
         return UserError(
