@@ -135,3 +135,9 @@ def test_a_name_from_a_file_stays_below_its_folder(tmp_path):
     assert 200 < refused < 1900
     for name in ("a.png", "a/b.png", "..a", "a..b/c..", "~", "-", "a b"):
         assert below(folder, name) == folder / name
+
+
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path):
+    path = tmp_path / f"{'a' * 251}.txt"
+    write_file(path, "half a character: \udcff")
+    assert path.read_bytes() == b"half a character: ?"

@@ -24,6 +24,7 @@ from segkit.evaluation.confusion import count_pairs
 from segkit.evaluation.scores import Scores, scores_of
 from segkit.evaluation.segmenter import Segmenter
 from segkit.inference import Prediction, Predictor
+from segkit.inference.finite import check_finite
 from segkit.labels import IGNORE_INDEX
 from segkit.losses import Loss, mean_loss
 
@@ -104,9 +105,15 @@ def evaluate_images(
 
     Raises:
         UserError: no image, or one that there is too little memory for in any way.
+        NotFinite: the network's logits are not finite, unless there is a loss, which tells.
     """
     start = time.perf_counter()
     segment = Segmenter(predictor, confidence=calibration, logits=loss is not None)
+
+    def compared(image: Tensor, prediction: Prediction, target: Tensor, name: str) -> ImageCounts:
+        if loss is None:  # otherwise the loss tells
+            check_finite(prediction, image, predictor.backend, predictor.origin)
+        return count(name, prediction, target, num_classes, boundaries, loss)
 
     def counts() -> Iterator[Callable[[], ImageCounts]]:
         total = 0
@@ -115,7 +122,7 @@ def evaluate_images(
             total += len(batch.images)
             for image, target, name in zip(*batch, strict=True):
                 prediction = segment(image, name)
-                yield partial(count, name, prediction, target, num_classes, boundaries, loss)
+                yield partial(compared, image, prediction, target, name)
 
     # counting takes the CPU as long as predicting takes a GPU
     threads = 0 if predictor.backend.device.type == "cpu" else COUNTING_THREADS

@@ -9,6 +9,7 @@ import torch
 
 from segkit.data.images import Pixels
 from segkit.errors import UserError
+from segkit.inference.finite import NotFinite
 from segkit.inference.inputs import Source, read_ahead, read_sources
 from segkit.inference.outputs import MASKS_ALONE, Outputs, Unwritable, Writer
 from segkit.inference.predictor import Predictor
@@ -56,12 +57,12 @@ class PredictionJob:
         self._logged_overhead = False
 
     def run(self, sources: Sequence[Source]) -> None:
-        """Predict files; a result that cannot be written ends it with `Unwritable`."""
+        """Predict files; `Unwritable` results and logits that are `NotFinite` end it."""
         for source, content in read_ahead(read_sources(sources, self.predictor.preprocess)):
             reason = ""
             try:
                 self._predict(source, content)
-            except Unwritable:
+            except (Unwritable, NotFinite):
                 raise
             except UserError as error:
                 reason = " ".join(str(error).splitlines())

@@ -18,6 +18,7 @@ from segkit.hub import Source
 from segkit.inference.backends.base import Backend
 from segkit.inference.backends.files import load_content, make_backend
 from segkit.inference.backends.pytorch import TorchBackend
+from segkit.inference.finite import check_finite
 from segkit.inference.memory import Room, find_room
 from segkit.inference.prediction import Prediction, assemble, resized, to_prediction
 from segkit.inference.preprocess import Preprocess, as_tensor
@@ -75,8 +76,7 @@ class Predictor:
         self.tiles = tiles
         self.views = [(s, mirrored) for s in scales for mirrored in ((False, True)[: 1 + flip])]
         self.averages = self.views != [(1.0, False)]
-        channels = None if mean is None else len(mean)
-        self.preprocess = preprocess or Preprocess(channels)
+        self.preprocess = preprocess or Preprocess(None if mean is None else len(mean))
         self.card = card
         self.classes = card.legend if card else None
         if class_names is not None:
@@ -143,6 +143,7 @@ class Predictor:
         image = np.asanyarray(image)
         pixels = as_tensor(self.preprocess(image))
         found = self.segment(pixels, confidence=confidence, probabilities=probabilities)
+        check_finite(found, pixels, self.backend, self.origin)
         return resized(found, (image.shape[0], image.shape[1]))
 
     def overhead(self, image: Any) -> str | None:
