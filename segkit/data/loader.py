@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 from collections.abc import Iterator, Sequence
+from multiprocessing.util import Finalize
 from typing import Any, NamedTuple
 
 import torch
@@ -101,7 +102,10 @@ class Loader:
             if not self._workers:
                 self._workers += [p for p in multiprocessing.active_children() if p not in others]
                 for worker in self._workers:
-                    atexit.register(worker.kill)  # it ignores SIGTERM, by which one stuck would end
+                    # at the end of this process, as SIGTERM, which would end it, is ignored; a
+                    # process of multiprocessing's has finalizers instead of atexit's functions
+                    atexit.register(worker.kill)
+                    Finalize(None, worker.kill, exitpriority=0)
         while True:
             with raised_as_user_errors(self._workers):
                 groups = next(batches, None)
