@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from ranks import as_rank
 from runs import SETTINGS, assert_equal, outcome
+from torch.distributed import TCPStore
 
 from segkit.checkpoint import load_checkpoint
 from segkit.commands import main
@@ -53,9 +55,9 @@ def expected(tiny_config, tmp_path):
     return outcome(place)
 
 
-def train(config, run, tmp_path, **how):
+def train(config, run, tmp_path, said="said", **how):
     resume = ["--resume"] if any(run.glob("checkpoints/*.pt")) else []
-    return Command(["train", config, *resume, "--device", "cpu"], tmp_path / "said", **how)
+    return Command(["train", config, *resume, "--device", "cpu"], tmp_path / said, **how)
 
 
 def saved_at(run):
@@ -121,6 +123,72 @@ def test_signals_at_any_moment(config_of, expected, run, tmp_path, rounds, count
         assert_equal(outcome(run), expected)
         assert not list(run.rglob("*.tmp"))
     count("signals", sent)
+
+
+# Ranks
+
+TOGETHER = {  # batch norm would see how a batch is cut
+    **SETTINGS,
+    "model.encoder": {"name": "vgg11", "width": 0.125},
+    "model.decoder": {"name": "unet", "widths": [8, 8, 8, 8], "norm": "group"},
+    "train.epochs": EPOCHS,
+    "train.timeout": 3,
+}
+
+
+@pytest.fixture
+def together(tmp_path):
+    """Start two processes of one training as torchrun does, whose store outlives them."""
+    stores = []
+
+    def start(config, run):
+        stores.append(TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False))
+        told = {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+        return [
+            train(
+                config,
+                run,
+                tmp_path,
+                said=f"said{rank}",
+                environment={**told, **as_rank(rank, stores[-1].port)},
+            )
+            for rank in range(2)
+        ]
+
+    return start
+
+
+def test_ranks_that_are_lost(tiny_config, together, run, tmp_path, rounds, count):
+    """One is killed, stopped, or asked to stop: the other ends, too, and says why."""
+    straight = tmp_path / "straight"
+    config = tiny_config({**TOGETHER, "run_dir": str(straight)}, "straight")
+    assert [command.wait().code for command in together(config, straight)] == [0, 0]
+    expected, chance = outcome(straight), random.Random(6)
+    for number in range(6 * rounds):
+        shutil.rmtree(run, ignore_errors=True)
+        workers = chance.choice([0, 2])
+        config = tiny_config({**TOGETHER, "run_dir": str(run), "data.workers": workers})
+        commands = together(config, run)
+        in_training(commands[0], run, chance)
+        lost = chance.randrange(2)
+        how = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM)[number % 3]
+        commands[lost].signal(how)
+        code, said = commands[1 - lost].wait()
+        what = (how, lost, code, said)
+        if how == signal.SIGSTOP:
+            commands[lost].signal(signal.SIGKILL)
+        if how == signal.SIGTERM:
+            assert code in {0, *STOPPED}, what  # one that took no signal does not know which
+            assert commands[lost].wait().code == (code and 128 + how), what
+        elif code != 0:  # it had been done before that
+            assert code == 2, what
+            assert f"process {lost} " in said, what
+            assert said.count("error:") == 1, what
+            assert commands[lost].wait().code == -signal.SIGKILL, what
+        if code != 0:
+            assert [command.wait().code for command in together(config, run)] == [0, 0], what
+        assert_equal(outcome(run), expected)
+    count("ranks", 6 * rounds)
 
 
 # Folders
