@@ -56,8 +56,8 @@ def test_experiments_are_trained_judged_and_written(compare, evaluate, pair, tmp
         counted = sum(v.numel() for k, v in weights.items() if re.search("weight|bias", k))
         assert int(row["parameters"]) == counted
 
-    markdown = (out / "comparison.md").read_text()
-    page = (out / "comparison.html").read_text()
+    markdown = (out / "comparison.md").read_text("utf-8")
+    page = (out / "comparison.html").read_text("utf-8")
     mean = sum(float(row["miou"]) for row in rows if row["model"] == "unet") / 2
     for text in (shown, markdown, page):
         assert f"{100 * mean:.1f} ± " in text
@@ -118,7 +118,7 @@ def test_one_foreground_serves_all_models(compare, train, pair, tiny_set, tmp_pa
     assert compare(*runs, "--out", tmp_path / "out") == 0
     for row in rows_of(tmp_path / "out" / "comparison.csv"):
         assert row["foreground_iou"] == row["iou/ground"] != row["iou/box"]
-    assert "foreground IoU (ground) %" in (tmp_path / "out" / "comparison.md").read_text()
+    assert "foreground IoU (ground) %" in (tmp_path / "out" / "comparison.md").read_text("utf-8")
 
 
 def test_whatever_else_differs_is_told(compare, tiny_config, tmp_path, capsys):

@@ -35,7 +35,7 @@ def test_a_report_is_written_and_written_over(evaluate, trained, tmp_path, capsy
     assert sorted(path.name for path in out.iterdir()) == names
     found = json.loads((out / "metrics.json").read_text())
     assert found == figures(evaluate, trained, tmp_path)
-    assert "<html" in (out / "report.html").read_text()
+    assert "<html" in (out / "report.html").read_text("utf-8")
 
 
 def test_every_headline_has_an_interval(evaluate, trained, tiny_set, tmp_path, capsys):
