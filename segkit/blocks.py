@@ -9,6 +9,7 @@ from typing import Literal
 
 from torch import nn
 
+from segkit.channels_last import GroupNorm
 from segkit.errors import unknown_name
 
 NormName = Literal["batch", "group", "none"]
@@ -16,7 +17,7 @@ NormName = Literal["batch", "group", "none"]
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,
     # at most 32 groups, as in Wu and He 2018, and fewer where 32 does not divide the channels
-    "group": lambda channels: nn.GroupNorm(math.gcd(32, channels), channels),
+    "group": lambda channels: GroupNorm(math.gcd(32, channels), channels),
     "none": lambda channels: nn.Identity(),
 }
 

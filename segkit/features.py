@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segkit.channels_last import replicate
 from segkit.errors import UserError
 
 Size = tuple[int, int]  # (H, W) in pixels
@@ -97,7 +98,9 @@ def crop_or_pad(
     height, width = size
     x = x[..., :height, :width]
     missing = (0, width - x.shape[-1], 0, height - x.shape[-2])
-    return F.pad(x, missing, mode=mode) if any(missing) else x
+    if not any(missing):
+        return x
+    return F.pad(x, missing) if mode == "constant" else replicate(x, missing)
 
 
 def check_images(x: Tensor, in_channels: int, stride: int) -> None:

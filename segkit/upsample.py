@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segkit.channels_last import laid_out_like, replicate
 from segkit.errors import UserError, unknown_name
 from segkit.features import Size, crop_or_pad
 
@@ -20,9 +21,14 @@ InterpolationMode = Literal["nearest", "bilinear", "bicubic"]
 
 
 def _restored(
-    x: Tensor, size: Size | None, factor: int, mode: Literal["constant", "replicate"]
+    x: Tensor,
+    source: Tensor,
+    size: Size | None,
+    factor: int,
+    mode: Literal["constant", "replicate"],
 ) -> Tensor:
     """Pad or crop an upsampled map to the recorded size, which differs by less than one cell."""
+    x = laid_out_like(source, x)
     if size is None:
         return x
     if any(abs(a - b) >= factor for a, b in zip(x.shape[-2:], size, strict=True)):
@@ -56,8 +62,8 @@ class Interpolate(nn.Module):
         """Upsample `x`; `indices` are ignored."""
         # autocast on CPUs would widen the map to fp32, and with it all that is concatenated to it
         with torch.autocast(x.device.type, enabled=False):
-            x = self._interpolate(x)
-        return _restored(x, size, self.factor, "replicate")
+            upsampled = self._interpolate(x)
+        return _restored(upsampled, x, size, self.factor, "replicate")
 
     def _interpolate(self, x: Tensor) -> Tensor:
         doubling = self.mode == "bilinear" and self.factor == 2
@@ -101,7 +107,7 @@ class _BilinearDoubling(torch.autograd.Function):
         shares = torch.tensor([0.25, 0.75, 0.75, 0.25]).to(gradient)
         kernel = (shares[:, None] * shares).expand(channels, 1, 4, 4)
         # at the border, the value of the last cell replaces the missing neighbour
-        around = F.pad(gradient, (1, 1, 1, 1), mode="replicate")
+        around = replicate(gradient, (1, 1, 1, 1))
         return F.conv2d(around, kernel, stride=2, groups=channels)
 
 
@@ -115,7 +121,7 @@ class BedOfNails(nn.Module):
         """Upsample `x`; `indices` are ignored."""
         n, c, h, w = x.shape
         nails = F.pad(x.reshape(n, c, h, 1, w, 1), (0, 1, 0, 0, 0, 1))  # N C H 2 W 2
-        return _restored(nails.reshape(n, c, 2 * h, 2 * w), size, 2, "constant")
+        return _restored(nails.reshape(n, c, 2 * h, 2 * w), x, size, 2, "constant")
 
 
 class MaxUnpool(nn.Module):
@@ -165,14 +171,14 @@ class MaxUnpool(nn.Module):
         if self.kernel_size == 3:
             spread = x.new_zeros(n, c, height * width)
             spread = spread.scatter_add(2, indices.flatten(2), x.flatten(2))
-            return spread.unflatten(2, (height, width))
+            return laid_out_like(x, spread.unflatten(2, (height, width)))
         row = indices // width
         corner = row % 2 * 2 + (indices - row * width) % 2
         zero = x.new_zeros(())
         cells = torch.stack([torch.where(corner == k, x, zero) for k in range(4)], dim=2)
         # contiguous, because torch.export takes the reshape for a view, which other strides forbid
         unpooled = F.pixel_shuffle(cells.contiguous().reshape(n, 4 * c, h, w), 2)
-        return _restored(unpooled, size, 2, "constant")
+        return _restored(unpooled, x, size, 2, "constant")
 
 
 class TransposedConv(nn.Module):
@@ -219,8 +225,8 @@ class TransposedConv(nn.Module):
 
     def forward(self, x: Tensor, size: Size | None = None, indices: Tensor | None = None) -> Tensor:
         """Upsample `x`; `indices` are ignored."""
-        x = self.conv(F.pad(x, (self.border,) * 4, mode="replicate"))
-        return _restored(x, size, self.factor, "replicate")
+        upsampled = self.conv(replicate(x, (self.border,) * 4))
+        return _restored(upsampled, x, size, self.factor, "replicate")
 
 
 UPSAMPLERS: dict[str, Callable[[int], nn.Module]] = {

@@ -18,7 +18,7 @@ ORDER = (
     *("errors", "interrupt", "files", "console", "yaml_text", "labels", "units", "registry"),
     *("shipped", "invocation", "hub"),
     *("limits", "hardware", "distributed", "normalize"),
-    *("features", "blocks", "upsample", "losses", "optim", "decoders", "encoders"),
+    *("channels_last", "features", "blocks", "upsample", "losses", "optim", "decoders", "encoders"),
     *("dry_run", "receptive_field", "config", "model", "descriptors", "summary", "streets", "data"),
     *("consistency",),
     *("tables", "model_folder", "checkpoint", "drawing", "inference", "evaluation", "publishing"),

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segkit.blocks import ConvNormAct, NormName
+from segkit.channels_last import laid_out_like
 
 
 def average_grid(x: Tensor, bins: int) -> Tensor:
@@ -50,7 +51,8 @@ class Pooled(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return what each pixel's cell holds on average."""
         pooled = self.conv(average_grid(x, self.bins))
-        return F.interpolate(pooled, x.shape[-2:], mode="bilinear", align_corners=False)
+        resized = F.interpolate(pooled, x.shape[-2:], mode="bilinear", align_corners=False)
+        return laid_out_like(x, resized)  # a map of one pixel is as well contiguous
 
 
 class PyramidPooling(nn.Module):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segkit.blocks import ConvNormAct, NormName
+from segkit.channels_last import replicate
 from segkit.decoders.context import Pooled
 from segkit.decoders.head import ScoreHead
 from segkit.decoders.pyramid import FINEST, PyramidDecoder
@@ -125,7 +126,7 @@ class _Weighed(nn.Module):
 def _halved(x: Tensor) -> Tensor:
     """Pool a map of any size, rounding up; with `ceil_mode`, a graph would keep its size."""
     height, width = x.shape[-2:]
-    return F.max_pool2d(F.pad(x, (0, width % 2, 0, height % 2), mode="replicate"), 2)
+    return F.max_pool2d(replicate(x, (0, width % 2, 0, height % 2)), 2)
 
 
 def _resized(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Literal
 from torch import nn
 
 from segkit.blocks import NORMS
+from segkit.channels_last import GroupNorm
 from segkit.errors import UserError, unknown_name
 
 CONVS, POOLS = (tuple(f"{kind}{k}" for k in range(1, 6)) for kind in ("conv", "pool"))
@@ -67,7 +68,7 @@ def conv_norm_act(
         # at most 32 groups as in Wu and He 2018, of two channels or more: one channel at one
         # pixel has no variance
         fitting = [g for g in range(2, 33) if out_channels % g == 0 and out_channels > g]
-        layers.append(nn.GroupNorm(max(fitting, default=1), out_channels))
+        layers.append(GroupNorm(max(fitting, default=1), out_channels))
     act = ACTIVATIONS[activation]()
     if lrn:  # shares the activation's slot, so that all later layers keep vgg11's numbers
         # the constants of Krizhevsky et al. 2012; alpha is divided by the window's 5, as in Caffe

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 import torchvision.models.vgg as reference
 from torch import Tensor, nn
 
+from segkit.channels_last import GroupNorm
 from segkit.encoders import VGGEncoder
 from segkit.encoders.vgg_layout import NAMES
 from segkit.errors import UserError
@@ -296,7 +297,7 @@ def test_widths_and_norms(width, norm):
 def test_group_norm_follows_each_convolution_and_takes_one_small_image():
     encoder = tiny("vgg16", norm="group", taps=["pool5"])
     kinds = [type(layer) for layer in encoder.features[:4]]
-    assert kinds == [nn.Conv2d, nn.GroupNorm, nn.ReLU, nn.Conv2d]
+    assert kinds == [nn.Conv2d, GroupNorm, nn.ReLU, nn.Conv2d]
     with torch.device("meta"):
         full = VGGEncoder("vgg16", norm="group")
     assert {m.num_groups for m in full.modules() if isinstance(m, nn.GroupNorm)} == {32}
