@@ -352,7 +352,7 @@ def starved(config_of, run, tmp_path, expected, chance, prepares, allowed):
 def test_full_disks(config_of, run, tmp_path, expected, rounds, count):
     """A file that may not grow is a disk without room, but for the error's number."""
     chance = random.Random(3)
-    sizes = [int(10 ** chance.uniform(2.0, 6.3)) for _ in range(20 * rounds)]
+    sizes = [int(10 ** chance.uniform(2.0, 6.3)) for _ in range(10 * rounds)]
     prepares = [partial(limit, "RLIMIT_FSIZE", size) for size in sizes]
     starved(config_of, run, tmp_path, expected, chance, prepares, (0, 2))
     count("full disks", len(sizes))
@@ -360,7 +360,7 @@ def test_full_disks(config_of, run, tmp_path, expected, rounds, count):
 
 def test_few_open_files(config_of, run, tmp_path, expected, rounds, count):
     chance = random.Random(4)
-    numbers = [chance.randint(18, 64) for _ in range(20 * rounds)]
+    numbers = [chance.randint(18, 64) for _ in range(10 * rounds)]
     prepares = [partial(limit, "RLIMIT_NOFILE", number) for number in numbers]
     starved(config_of, run, tmp_path, expected, chance, prepares, (0, 2))
     count("few open files", len(numbers))
@@ -369,7 +369,7 @@ def test_few_open_files(config_of, run, tmp_path, expected, rounds, count):
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root alone may mount")
 def test_small_shared_memory(config_of, run, tmp_path, expected, rounds, count):
     chance = random.Random(5)
-    sizes = [None, 65536, *(int(10 ** chance.uniform(4.8, 6.3)) for _ in range(14 * rounds))]
+    sizes = [None, 65536, *(int(10 ** chance.uniform(4.8, 6.3)) for _ in range(8 * rounds))]
     prepares = [partial(shared_memory, size) for size in sizes]
     starved(config_of, run, tmp_path, expected, chance, prepares, (0, 2))
     count("small shared memory", len(sizes))
