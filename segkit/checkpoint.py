@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,19 +18,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from segkit.checkpoint_schema import checked_content
 from segkit.config import Config, locate_card, parse_config
 from segkit.data.card import Card
 from segkit.data.statistics import Statistics
-from segkit.errors import UserError
+from segkit.errors import UserError, shorten
 from segkit.files import replacing
 from segkit.hub import Source, download, is_address, parse_address
 from segkit.invocation import import_hint
 from segkit.model import SegmentationModel, build_model
 from segkit.model_folder import DESCRIPTION, WEIGHTS, is_model_folder, read_model_folder
+from segkit.network_size import at_most
+from segkit.tensor_files import read_torch_file
 
 FORMAT = 2
 READABLE = (1, 2)  # format 1 kept the computed numbers in its config
 GPUS = ("CUDA", "HIP", "MPS")  # words of their errors
+SPARE_VALUES, SPARE_TENSORS = 100_000_000, 1000
 BEST, LAST, PREVIOUS = "best.pt", "last.pt", "previous.pt"
 
 
@@ -56,12 +59,13 @@ def load_checkpoint(source: Source) -> dict[str, Any]:
         content = read_model_folder(Path(source))
     else:
         content = _read_file(Path(source))
-    if content["format"] not in READABLE:
+    number = content["format"]
+    if type(number) is not int or number not in READABLE:
         raise UserError(
-            f"{source} has checkpoint format {content['format']}, this segkit reads {FORMAT}; "
+            f"{source} has checkpoint format {shorten(number)}, this segkit reads {FORMAT}; "
             "use the version that wrote it"
         )
-    return content
+    return checked_content(content, source)
 
 
 def _download(source: Source) -> Path:
@@ -75,12 +79,7 @@ def _download(source: Source) -> Path:
 def _read_file(path: Path) -> dict[str, Any]:
     """Read the file of a checkpoint, and see whether it is one."""
     try:
-        if zipfile.is_zipfile(path):  # torch writes a checksum of each part, but reads none
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()
-            if damaged:
-                raise OSError(f"the checksum of its part {damaged} is wrong")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_torch_file(path)
     except FileNotFoundError as error:
         raise UserError(
             f"there is no checkpoint {path}; name a run folder or a .pt file in its checkpoints"
@@ -152,8 +151,8 @@ def restore_statistics(content: dict[str, Any], config: Config) -> Statistics:
     if content.get("statistics"):
         return Statistics(**content["statistics"])
     mean, std = config.data.mean, config.data.std
-    assert not isinstance(mean, str)  # format 1 has numbers there
-    assert not isinstance(std, str)
+    if isinstance(mean, str) or isinstance(std, str):  # format 1 has numbers there
+        raise UserError("the checkpoint holds neither statistics nor data.mean and data.std")
     weights = getattr(config.train.loss, "class_weights", None)
     return Statistics(mean, std, None if isinstance(weights, str) else weights)
 
@@ -186,8 +185,13 @@ def resolved_settings(config: Config, statistics: Statistics) -> dict[str, Any]:
 def restore_model(content: dict[str, Any], source: Source) -> SegmentationModel:
     """Rebuild the model of a checkpoint; opens no socket."""
     config = restore_config(content, source)
-    model = build_model(config.model, len(restore_classes(content)), load_weights=False)
-    load_weights(model, content["model"], source)
+    weights = content["model"]
+    stored = sum(weight.numel() for weight in weights.values())
+    problem = f"{source} holds fewer weights than its config builds; use the file as it was saved"
+    # some networks are built with a classifier, which is then taken off
+    with at_most(4 * stored + SPARE_VALUES, 4 * len(weights) + SPARE_TENSORS, problem):
+        model = build_model(config.model, len(restore_classes(content)), load_weights=False)
+    load_weights(model, weights, source)
     return model
 
 
@@ -228,5 +232,5 @@ def weights_checksum(weights: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(weights.items()):
         digest.update(name.encode())
-        digest.update(value.contiguous().numpy().tobytes())
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -12,12 +12,15 @@ from torch import Tensor, nn
 
 from segkit.errors import UserError, unknown_name
 from segkit.features import Disposable, Wants, padding_to
+from segkit.limits import free_ram
+from segkit.network_size import at_most
 from segkit.registry import find
 
 if TYPE_CHECKING:
     from segkit.config.schema import ModelConfig
 
 Part = tuple[str, Mapping[str, Any]]  # the name and the options of an encoder or decoder
+MAX_TENSORS = 100_000  # weights and buffers; networks have some thousand
 GIVEN = ("wants", "in_channels", "strides", "num_classes")  # arguments that are no options
 EVERY_STRIDE = Wants()
 
@@ -164,6 +167,22 @@ def _assemble(
             f"num_classes is {num_classes}; segmentation needs two or more, and a binary task is "
             "two classes, background and foreground"
         )
+    free = free_ram()
+    values = 2**60 if free is None else free // 4  # bytes each
+    try:
+        with at_most(values, MAX_TENSORS, "the network does not fit into memory; make it smaller"):
+            return _connect(encoder, decoder, num_classes, in_channels)
+    except UserError:
+        raise
+    except (ValueError, RuntimeError, ArithmeticError, MemoryError) as error:  # of unfit numbers
+        first = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"the decoder '{decoder[0]}' on the encoder '{encoder[0]}' cannot be built with these "
+            f"options: {first}"
+        ) from error
+
+
+def _connect(encoder: Part, decoder: Part, num_classes: int, in_channels: int) -> SegmentationModel:
     make_encoder: Any = find("encoder", encoder[0])
     make_decoder: Any = find("decoder", decoder[0])
     options = dict(decoder[1])

@@ -10,14 +10,16 @@ import re
 from pathlib import Path, PureWindowsPath
 from typing import Annotated, Any
 
-from pydantic import BaseModel, PlainSerializer, ValidationError
+from pydantic import BaseModel, PlainSerializer
 
+from segkit.checkpoint_schema import first_problem
 from segkit.data.card import Card
 from segkit.data.statistics import Statistics
 from segkit.encoders.weights import read_weights
 from segkit.errors import UserError
 from segkit.labels import Classes
 
+MAX_SIZE = 10_000_000  # bytes of the description
 WEIGHTS, DESCRIPTION = "model.safetensors", "config.json"
 # absolute, of a user's home, or leading out of a folder
 _PRIVATE = re.compile(r"[/\\~]|[A-Za-z]:[/\\]|(.*[/\\])?\.\.([/\\]|$)")
@@ -47,12 +49,14 @@ def read_model_folder(folder: Path) -> dict[str, Any]:
     """Read a model from its folder, as the content of a checkpoint."""
     path = folder / DESCRIPTION
     try:
+        if path.stat().st_size > MAX_SIZE:
+            raise ValueError(f"it has more than {MAX_SIZE:,} bytes")
         found = Description.model_validate_json(path.read_bytes())
         if found.classes.names != found.card.class_names:
             raise ValueError("classes and card disagree")
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} is damaged or of no segkit model: {_first_problem(error)}; fetch it again, or "
+            f"{path} is damaged or of no segkit model: {first_problem(error)}; fetch it again, or "
             "`segkit push` the run again"
         ) from error
     return {
@@ -88,12 +92,3 @@ def without_private_paths(value: Any) -> Any:
         return path.relative_to(here).as_posix()
     name = PureWindowsPath(value).name  # which takes either slash
     return "." if name == ".." else name
-
-
-def _first_problem(error: Exception) -> str:
-    """Return what is wrong, and where in the file."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"]))
-    return f"{where}: {first['msg']}" if where else first["msg"]

@@ -16,12 +16,13 @@ ROOT = Path(__file__).parents[1] / "segkit"
 # Each may import those before it. The longest name counts: `data.card` would be apart from `data`.
 ORDER = (
     *("errors", "interrupt", "files", "console", "yaml_text", "labels", "units", "registry"),
-    *("shipped", "invocation", "hub"),
+    *("shipped", "invocation", "hub", "tensor_files", "network_size"),
     *("limits", "hardware", "distributed", "normalize"),
     *("channels_last", "features", "blocks", "upsample", "losses", "optim", "decoders", "encoders"),
     *("dry_run", "receptive_field", "config", "model", "descriptors", "summary", "streets", "data"),
     *("consistency",),
-    *("tables", "model_folder", "checkpoint", "drawing", "inference", "evaluation", "publishing"),
+    *("tables", "checkpoint_schema", "model_folder", "checkpoint"),
+    *("drawing", "inference", "evaluation", "publishing"),
     *("metrics", "doctor", "starter", "export", "experiment", "training", "benchmark"),
     *("comparison", "testing", "commands", "__main__"),
 )

@@ -86,23 +86,24 @@ def apply_override(
     override: str, data: dict[str, Any], lines: Lines, option: str = "--set"
 ) -> None:
     """Put the value of `a.b=c` into nested `data`, and the option it is from into `lines`."""
+    named = f"{option} {override if len(override) <= LONGEST else override[:LONGEST] + ' ...'}"
     key, equals, text = override.partition("=")
     path = tuple(key.strip().split("."))
     if not equals or not all(path) or len(path) > MAX_DEPTH:
-        raise UserError(f"{option} {override}: write it as key.path=value, e.g. train.epochs=3")
-    value, _ = parse_yaml(text, f"{option} {override}", numbered=False)
+        raise UserError(f"{named}: write it as key.path=value, e.g. train.epochs=3")
+    value, _ = parse_yaml(text, named, numbered=False)
     if not isinstance(value, (str, list, dict, type(None))):  # a number or a switch
         value = text.strip()  # the field's own type decides, so that run_dir=2024 stays a name
     for depth, part in enumerate(path[:-1]):
         if not isinstance(data.get(part, {}), dict):
-            raise UserError(f"{option} {override}: {_dotted(path[: depth + 1])} is not a section")
+            raise UserError(f"{named}: {_dotted(path[: depth + 1])} is not a section")
         if part not in data:
-            lines[path[: depth + 1]] = f"{option} {override}"
+            lines[path[: depth + 1]] = named
         data = data.setdefault(part, {})
     data[path[-1]] = value
     for known in [k for k in lines if k[: len(path)] == path]:
         del lines[known]
-    lines[path] = f"{option} {override}"
+    lines[path] = named
 
 
 def validate(schema: type[SectionT], data: dict[str, Any], lines: Lines, source: str) -> SectionT:

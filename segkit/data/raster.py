@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,9 @@ LOSSLESS_SUFFIXES = (".png", ".bmp", ".gif", *TIFF_SUFFIXES, ".npy")
 SUFFIXES = (*LOSSLESS_SUFFIXES, ".jpg", ".jpeg", ".webp")
 ORIENTATION = 0x0112  # the tag of EXIF and TIFF
 EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # Pillow's, of PNG
+MANY_PIXELS = 300_000_000  # more than WebP has, which holds one colour in no bytes at all
+PIXELS_PER_BYTE = 10_000  # of one colour, as PNG of one bit compresses it best; others take more
+MANY_STRIPS = 100_000  # that a TIFF may lack; each takes time
 _LIMIT = threading.Lock()  # held where Pillow's limit is lifted
 DEEP = ("I;16", "I;16B", "RGB;16B", "LA;16B", "RGBA;16B")  # PNG as Pillow decodes it
 
@@ -86,11 +90,24 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
         finally:
             Image.MAX_IMAGE_PIXELS = before
     with image:
+        _check_declared(path, *image.size)
         yield image
 
 
+def _check_declared(path: Path, width: int, height: int) -> None:
+    """Refuse a size that the file is too short for, before memory is taken for it."""
+    pixels, held = width * height, path.stat().st_size
+    if pixels > MANY_PIXELS and pixels > PIXELS_PER_BYTE * held:
+        raise UserError(
+            f"{path}: declares {height}x{width} pixels (H x W), more than its {held:,} bytes can "
+            "hold; replace the file or take it out of the set"
+        )
+
+
 def _load_npy(path: Path) -> NDArray[Any]:
-    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{path}: holds several arrays, as .npz does; save one by numpy.save")
     if array.dtype.kind not in "buif":
         raise UserError(f"{path}: holds {array.dtype}; save it as numbers")
     if array.ndim not in (2, 3) or not array.size:
@@ -161,6 +178,8 @@ def _is_vp8l(path: Path) -> bool:
 def _read_tiff(path: Path) -> Raster:
     with tifffile.TiffFile(path) as file:
         page: Any = file.pages.first
+        if math.prod(page.chunked) > len(page.dataoffsets) + MANY_STRIPS:
+            raise UserError(f"{path}: lacks most of its strips or tiles; save it again")
         series = file.series[0]
         pixels, axes = series.asarray(), series.axes
         orientation = _tiff_orientation(page)
@@ -176,6 +195,8 @@ def _read_tiff(path: Path) -> Raster:
         pixels = (2**page.bitspersample - 1 - pixels).astype(pixels.dtype)
     palette = None
     if photometric == tifffile.PHOTOMETRIC.PALETTE and pixels.dtype == np.uint8:
+        if colormap is None:
+            raise UserError(f"{path}: says that it has a palette, and has none; save it again")
         palette = _filled((colormap.T >> 8)[:256].astype(np.uint8))
     return Raster(_upright(pixels, orientation), palette, lossy)
 

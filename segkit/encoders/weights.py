@@ -15,9 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from segkit.errors import UserError
+from segkit.errors import UserError, shorten
 from segkit.hub import Source, download, is_address, parse_address
 from segkit.registry import find, names
+from segkit.tensor_files import check_tensor, read_torch_file
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
 TIMEOUT_SECONDS = 30.0  # for each wait on the network, not for the whole download
@@ -84,7 +85,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
             content = load_file(path, device="cpu")
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = read_torch_file(path)
     except Exception as error:  # a broken file raises nearly anything, from EOFError to KeyError
         raise UserError(
             f"cannot read the weight file {path} ({type(error).__name__}); it is damaged, cut "
@@ -95,10 +96,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise UserError(
-                f"{path} is not a plain dict of tensors: under {key!r} it holds a "
+                f"{path} is not a plain dict of tensors: under {shorten(key)} it holds a "
                 f"{type(value).__name__}; save the model's state_dict() alone"
             )
-    return dict(content)
+        try:
+            check_tensor(value)
+        except ValueError as error:
+            raise UserError(
+                f"{path} is no weight file: of {shorten(key)}, {error}; save it as a plain tensor"
+            ) from error
+    return {key: value.detach() for key, value in content.items()}
 
 
 def fit_input_channels(weight: Tensor, in_channels: int) -> Tensor:

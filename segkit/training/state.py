@@ -27,6 +27,7 @@ from segkit.evaluation import Scores
 from segkit.experiment import Experiment
 from segkit.optim import build_optimizer, build_schedule
 from segkit.registry import imported
+from segkit.training.optimizer_state import fits, load_optimizer
 from segkit.training.progress import Progress, changes
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -128,7 +129,7 @@ class TrainingState:
                 "another run with --set run_dir=DIR"
             )
         load_weights(self.model, content["model"], path)
-        if not self._restore_optimizer(training, changed=bool(changed)):
+        if not self._restore_optimizer(training, path, changed=bool(changed)):
             changed.append("the optimiser starts anew")
         for key, value in self._rounding().items():
             before = training.get("rounding", {}).get(key, value)
@@ -137,12 +138,17 @@ class TrainingState:
         if self.scaler.is_enabled() and training["scaler"]:  # else it starts as a fresh one
             self.scaler.load_state_dict(training["scaler"])
         if self.average is not None and training["average"] is not None:
-            self.average.load_state_dict(training["average"])
+            load_weights(self.average, training["average"], path)
         states, rank = training["random_states"], self.processes.rank
         if rank < len(states):
-            _set_random_states(states[rank])
+            try:
+                _set_random_states(states[rank])
+            except (ValueError, TypeError, RuntimeError) as error:
+                raise UserError(f"{path} is damaged: its random states, {error}") from error
         self.progress = Progress(**training["position"])
         before_size, size = training["step_size"], self.sampler.step_size
+        if self.progress.step > -(-self.sampler.length // before_size):
+            raise UserError(f"{path} is damaged: it has done more steps than an epoch has")
         if before_size != size:  # another number of processes; some samples may come twice
             changed.append(f"images in a step: {before_size} -> {size}")
             done = self.progress.step * before_size // size
@@ -160,26 +166,24 @@ class TrainingState:
             "threads": torch.get_num_threads() if hardware.device.type == "cpu" else None,
         }
 
-    def _restore_optimizer(self, training: dict[str, Any], changed: bool) -> bool:
+    def _restore_optimizer(self, training: dict[str, Any], path: Path, changed: bool) -> bool:
         """Restore optimiser and schedule, with their settings as they are now.
 
         False where the optimiser is another one, which then keeps its fresh state.
         """
-        settings = [
-            {key: value for key, value in group.items() if key != "params"}
-            for group in self.optimizer.param_groups
-        ]
-        fits = _fits(training, self.optimizer)
-        if fits:
-            self.optimizer.load_state_dict(training["optimizer"])
-        rates = self.schedule.base_lrs
+        is_same = fits(training, self.optimizer)
+        if is_same:
+            load_optimizer(self.optimizer, training["optimizer"], path)
+        rates, groups = self.schedule.base_lrs, self.optimizer.param_groups
         self.schedule.load_state_dict(training["schedule"])
         if changed:
             self.schedule.base_lrs = rates
             [factor] = {f(self.schedule.last_epoch) for f in self.schedule.lr_lambdas}
-            for group, own, rate in zip(self.optimizer.param_groups, settings, rates, strict=True):
-                group.update(own, lr=rate * factor)
-        return fits
+            for group, rate in zip(groups, rates, strict=True):
+                group.update(lr=rate * factor, initial_lr=rate)
+        elif not len(groups) == len(self.schedule.base_lrs) == len(self.schedule.get_last_lr()):
+            raise UserError(f"{path} is damaged: its schedule is of another optimizer")
+        return is_same
 
     def _content(self, model: nn.Module, scores: Scores | None) -> dict[str, Any]:
         experiment = self.experiment
@@ -215,17 +219,6 @@ def _running_mean(decay: float, steps: Tensor) -> Callable[[Tensors, Tensors, Te
         torch._foreach_lerp_(averaged, current, 1 - kept)
 
     return update
-
-
-def _fits(training: dict[str, Any], optimizer: torch.optim.Optimizer) -> bool:
-    """Return whether a saved optimiser is of the same kind, and has as many parameters."""
-    saved, own = training["optimizer"]["param_groups"], optimizer.state_dict()["param_groups"]
-    if [group["params"] for group in saved] != [group["params"] for group in own]:
-        return False
-    if "optimizer_name" in training:
-        return bool(training["optimizer_name"] == type(optimizer).__name__)
-    # before the name was kept; another version of torch may have more keys
-    return [sorted(group) for group in saved] == [sorted(group) for group in own]
 
 
 def _random_states() -> dict[str, Any]:
