@@ -1,4 +1,4 @@
-"""The CPUs and the memory that this process may use, in a job or a container as elsewhere."""
+"""The CPUs, the memory and the open files that this process may use, in a job or elsewhere."""
 
 from __future__ import annotations
 
@@ -28,6 +28,16 @@ def free_ram() -> int | None:
         return None
     free = [1024 * _numbers(MEMINFO)["MemAvailable:"], *_free_in_groups()]
     return max(0, min(free))
+
+
+def open_files() -> float:
+    """Return how many files the process may have open; infinity where that has no limit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.inf
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
 def _cpu_shares() -> Iterator[float]:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import cv2
 
+from segkit.data.batch import Batch
 from segkit.data.dataset import SegmentationDataset
-from segkit.data.loader import Batch
 from segkit.experiment import Experiment
 from segkit.training.state import TrainingState
 from segkit.training.step import Step

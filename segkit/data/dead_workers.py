@@ -1,42 +1,70 @@
 """Loading processes that die or hang, reported where batches are fetched and nowhere else.
 
 Torch's handler of SIGCHLD raises RuntimeError wherever the main thread happens to be. A handler
-around it lets the error pass during a fetch alone; each fetch looks for dead workers first.
+around it lets the error pass during a fetch alone. Each fetch looks for dead workers first, and
+now and then while it waits, as the signal may be lost and reaches no other thread.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, TypeVar
 
+from segkit.data.parallel import how_ended
 from segkit.errors import UserError
+
+T = TypeVar("T")
 
 _fetching = False  # whether the main thread waits for a batch
 _ours: Callable[..., Any] | None = None  # the handler around torch's
 
 
+def fetch(batches: Iterator[T], workers: Sequence[BaseProcess], patience_s: float) -> T | None:
+    """Return the next batch of a `DataLoader` with a short timeout; None after the last.
+
+    Raises:
+        UserError: a worker died, or there was no batch for so many seconds.
+    """
+    until = time.monotonic() + patience_s
+    while True:
+        with raised_as_user_errors(workers):
+            try:
+                return next(batches, None)
+            except RuntimeError as error:
+                if "DataLoader timed out" not in str(error):
+                    raise
+        if time.monotonic() >= until:
+            raise _sentence(f"no batch came for {patience_s:g} s")
+
+
 @contextmanager
 def raised_as_user_errors(workers: Sequence[BaseProcess]) -> Iterator[None]:
-    """Fetch within this context: a `UserError` says that a worker died or produced nothing."""
+    """Fetch within this context: a `UserError` says how a worker died."""
     global _fetching
     outer, _fetching = _fetching, True
     try:
-        for worker in workers:
-            if worker.exitcode is not None:
-                raise RuntimeError(f"DataLoader worker (pid {worker.pid}) exited unexpectedly")
+        if end := how_ended(workers):
+            raise _sentence(f"a loading process {end}")
         yield
-    except (ConnectionError, EOFError) as error:  # it died while we fetched what it had made
-        raise _sentence("DataLoader worker ended before its batch was fetched") from error
-    except RuntimeError as error:
+    except (ConnectionError, EOFError, RuntimeError) as error:
         reason = str(error)
         # what a dataset raised in a worker is "Caught ... in DataLoader worker process 0"
-        if "DataLoader" not in reason or reason.startswith("Caught"):
+        if isinstance(error, RuntimeError) and (
+            "DataLoader" not in reason or reason.startswith("Caught")
+        ):
             raise
-        raise _sentence(reason.partition("\n")[0].rstrip(". ")) from error
+        dying = wait([worker.sentinel for worker in workers], timeout=1 if workers else 0)
+        for worker in workers:
+            if worker.sentinel in dying:
+                worker.join()
+        end = how_ended(workers) or "ended before its batch was fetched"
+        raise _sentence(f"a loading process {end}") from error
     finally:
         _fetching = outer
         if workers:

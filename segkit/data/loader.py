@@ -4,36 +4,25 @@ from __future__ import annotations
 
 import atexit
 import multiprocessing
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.util import Finalize
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from segkit.data.dataset import Sample, as_class_indices, as_sample
-from segkit.data.dead_workers import raised_as_user_errors
+from segkit.data.batch import Batch, Piped, collate, one_size, send, void_like
+from segkit.data.dataset import Sample, as_sample
+from segkit.data.dead_workers import fetch, raised_as_user_errors
 from segkit.data.epoch_batches import EpochBatches, Key
-from segkit.data.parallel import init_worker, signals_held
+from segkit.data.parallel import check_room, init_worker, signals_held
 from segkit.errors import UserError
-from segkit.labels import IGNORE_INDEX
 
-
-class Batch(NamedTuple):
-    """Images of one size."""
-
-    images: Tensor  # (N, C, H, W), uint8 or float32
-    masks: Tensor  # class indices (N, H, W), uint8, 255 for void
-    names: list[str]
-
-    @property
-    def is_void(self) -> bool:
-        """Whether it weighs nothing and fills in for samples that the process does not have."""
-        return not self.names
-
-
+T = TypeVar("T")
 WORKER_TIMEOUT_S = 180  # without a batch after that long, a worker counts as stuck
+LOOK_EVERY_S = 2  # whether the workers are alive, while one waits
 
 
 class Loader:
@@ -46,6 +35,9 @@ class Loader:
         sampler: chooses the samples of each batch.
         workers: number of loading processes; 0 loads in this one.
         pin_memory: put batches where a GPU copies them from without waiting.
+
+    Attributes:
+        tell: is called with a line where the system lacks what workers need.
     """
 
     def __init__(
@@ -57,19 +49,27 @@ class Loader:
     ) -> None:
         self.dataset = _Guarded(dataset)
         self.sampler = sampler
-        self.loader: DataLoader[Any] = DataLoader(
+        self.workers = workers
+        self.pin_memory = pin_memory
+        self.tell: Callable[[str], object] = partial(print, file=sys.stderr)
+        self.loader = self._build()
+        self._workers: list[multiprocessing.process.BaseProcess] = []
+        self._batches: Any = None  # torch's iterator, which owns the workers
+        self._last: Batch | None = None
+        self._told = False
+
+    def _build(self) -> DataLoader[Any]:
+        return DataLoader(
             self.dataset,
-            batch_sampler=sampler,
-            num_workers=workers,
-            collate_fn=_collate,
-            pin_memory=pin_memory,
-            persistent_workers=workers > 0,
+            batch_sampler=self.sampler,
+            num_workers=self.workers,
+            collate_fn=send,
+            pin_memory=self.pin_memory,
+            persistent_workers=self.workers > 0,
             worker_init_fn=init_worker,
-            timeout=WORKER_TIMEOUT_S if workers else 0,
+            timeout=LOOK_EVERY_S if self.workers else 0,
             generator=torch.Generator(),  # else each epoch's start takes one of dropout's numbers
         )
-        self._workers: list[multiprocessing.process.BaseProcess] = []
-        self._last: Batch | None = None
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches of the sampler's epoch; one of several sizes comes as several."""
@@ -85,33 +85,72 @@ class Loader:
         self.sampler.set_epoch(epoch, start)
         batches = self._read()
         for step in range(start, self.sampler.steps):
-            micro_batches = [_one_size(next(batches)) for _ in range(self.sampler.batches_in(step))]
+            micro_batches = [one_size(next(batches)) for _ in range(self.sampler.batches_in(step))]
             if micro_batches:
                 self._last = micro_batches[0]
             elif self._last is None:
-                [self._last] = _raised(_collate([self.dataset[epoch, 0]]))
+                [self._last] = _raised(collate([self.dataset[epoch, 0]]))
             missing = self.sampler.most_batches_in(step) - len(micro_batches)
             yield micro_batches + [void_like(self._last)] * missing
 
+    def close(self) -> None:
+        """End the workers; another epoch starts new ones.
+
+        What the garbage collector ends, it may end where that takes seconds for each worker.
+        """
+        if self._workers:
+            self._batches._shutdown_workers()
+            self._workers.clear()
+            self.loader = self._build()
+
     def _read(self) -> Iterator[list[Batch]]:
         """Yield each batch as one `Batch` per image size."""
-        with raised_as_user_errors(self._workers):
-            others = multiprocessing.active_children()
-            with signals_held():
-                batches = iter(self.loader)
-            if not self._workers:
-                self._workers += [p for p in multiprocessing.active_children() if p not in others]
-                for worker in self._workers:
-                    # at the end of this process, as SIGTERM, which would end it, is ignored; a
-                    # process of multiprocessing's has finalizers instead of atexit's functions
-                    atexit.register(worker.kill)
-                    Finalize(None, worker.kill, exitpriority=0)
+        batches = self._start()
         while True:
-            with raised_as_user_errors(self._workers):
-                groups = next(batches, None)
+            groups = fetch(batches, self._workers, WORKER_TIMEOUT_S)
             if groups is None:
                 return
-            yield _raised(groups)
+            yield [self._received(group) for group in _raised(groups)]
+
+    def _start(self) -> Iterator[Any]:
+        """Begin an epoch; the first time, start the workers, or do without."""
+        with raised_as_user_errors(self._workers):
+            if not self.workers or self._workers:
+                return iter(self.loader)
+            others = multiprocessing.active_children()
+            try:
+                check_room(self.workers)
+                with signals_held():
+                    batches = iter(self.loader)
+            except OSError as error:
+                self.tell(
+                    f"WARNING: no loading processes can be started ({error.strerror}), so this one "
+                    "loads; see to room in /dev/shm (docker run --shm-size) and to ulimit -n, or "
+                    "set data.workers=0"
+                )
+                self.workers = 0
+                self.loader = self._build()
+                return iter(self.loader)
+            self._workers += [p for p in multiprocessing.active_children() if p not in others]
+            for worker in self._workers:
+                # at the end of this process, as SIGTERM, which would end it, is ignored; a
+                # process of multiprocessing's has finalizers instead of atexit's functions
+                atexit.register(worker.kill)
+                Finalize(None, worker.kill, exitpriority=0)
+            self._batches = batches
+            return batches
+
+    def _received(self, batch: Batch | Piped) -> Batch:
+        if isinstance(batch, Batch):
+            return batch
+        if not self._told:
+            self._told = True
+            self.tell(
+                "WARNING: /dev/shm is too small for the batches of the loading processes, or too "
+                "few files may be open, so they come through pipes, which is slower; see docker "
+                "run --shm-size and ulimit -n, or lower data.workers"
+            )
+        return Batch(torch.from_numpy(batch.images), torch.from_numpy(batch.masks), batch.names)
 
 
 class _Guarded(Dataset[Sample | UserError]):
@@ -131,71 +170,7 @@ class _Guarded(Dataset[Sample | UserError]):
             return error
 
 
-def _raised(found: list[Batch] | UserError) -> list[Batch]:
+def _raised(found: list[T] | UserError) -> list[T]:
     if isinstance(found, UserError):
         raise found
     return found
-
-
-def _collate(samples: list[Sample | UserError]) -> list[Batch] | UserError:
-    by_size: dict[torch.Size, list[Sample]] = {}
-    for sample in samples:
-        if isinstance(sample, UserError):
-            return sample
-        by_size.setdefault(sample.mask.shape, []).append(sample)
-    return [
-        Batch(
-            torch.stack([s.image for s in group]),
-            torch.stack([s.mask for s in group]),
-            [s.name for s in group],
-        )
-        for group in by_size.values()
-    ]
-
-
-def _one_size(groups: Sequence[Batch]) -> Batch:
-    """Return the only batch of a list; refuse one of several sizes."""
-    if len(groups) > 1:
-        sizes = " and ".join(str(tuple(g.masks.shape[-2:])) for g in groups[:2])
-        raise UserError(
-            f"training images of one batch differ in size, e.g. {sizes}; end "
-            "data.train_transforms with a RandomCrop (pad_if_needed: true) or a Resize"
-        )
-    return groups[0]
-
-
-def void_like(batch: Batch) -> Batch:
-    """Return a batch that weighs nothing, with the first image of another and a void mask."""
-    masks = torch.full_like(batch.masks[:1], IGNORE_INDEX)
-    return Batch(batch.images[:1], masks, [])
-
-
-def as_batch(item: Any, start: int = 0) -> Batch:
-    """Convert what a user's `DataLoader` yields.
-
-    Args:
-        item: a `Batch`, or `(images, masks)` or `(images, masks, names)` as tensors
-            `(N, C, H, W)`, uint8 or float, and `(N, H, W)`, whole numbers, 255 for void.
-        start: number of images before this batch; images without a name are numbered from it.
-    """
-    if isinstance(item, Batch):
-        return item
-    if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
-        raise UserError(
-            f"a batch is of type {type(item).__name__}; a loader must yield (images, masks) or "
-            "(images, masks, names)"
-        )
-    images, masks = item[0], as_class_indices(item[1], f"the batch from sample {start} on")
-    shape = images.shape if isinstance(images, Tensor) else ()
-    if len(shape) != 4 or masks.shape != (shape[0], *shape[2:]):
-        raise UserError(
-            f"a batch has images {tuple(shape)} and masks {tuple(masks.shape)}; a loader must "
-            "yield tensors (N, C, H, W) and (N, H, W)"
-        )
-    if images.dtype != torch.uint8 and not images.is_floating_point():
-        raise UserError(f"a batch has images of {images.dtype}; yield uint8 or float32")
-    if len(item) == 3:
-        names = [str(name) for name in item[2]]
-    else:  # sorted by name, they keep their order
-        names = [f"{number:06}" for number in range(start, start + shape[0])]
-    return Batch(images, masks, names)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 import cv2
@@ -36,25 +37,51 @@ def parallel_map(function: Callable[[int], T], count: int) -> Iterator[T]:
         yield from map(function, range(count))
         return
     spans = [range(start, min(start + AT_ONCE, count)) for start in range(0, count, AT_ONCE)]
+    others = multiprocessing.active_children()
     pool: Executor
-    if hasattr(os, "fork") and sys.platform != "darwin":
-        context = multiprocessing.get_context("fork")
-        # forked processes inherit the function, which need not be picklable
-        pool = ProcessPoolExecutor(cpu_count(), context, _begin, (function,))
-        with signals_held():
-            results = pool.map(_call, spans)
-    else:
+    try:
+        if sys.platform != "linux":
+            raise OSError("processes cannot be forked safely")
+        pool, results = _in_processes(function, spans)
+    except OSError:  # or there are no semaphores, files or processes to be had
+        for process in set(multiprocessing.active_children()) - set(others):
+            process.kill()
+            process.join()
         pool = ThreadPoolExecutor(cpu_count())
         results = pool.map(lambda span: [function(index) for index in span], spans)
+    processes = [p for p in multiprocessing.active_children() if p not in others]
     try:
         for part in results:
             yield from part
     except BrokenProcessPool as error:
+        pool.shutdown()  # waits for the processes
         raise UserError(
-            "a process that reads the data was killed; if memory ran out, close other programs"
+            f"a process that reads the data {how_ended(processes)}; if memory ran out, close "
+            "other programs"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _in_processes(
+    function: Callable[[int], T], spans: list[range]
+) -> tuple[Executor, Iterator[list[T]]]:
+    context = multiprocessing.get_context("fork")
+    # forked processes inherit the function, which need not be picklable
+    pool = ProcessPoolExecutor(cpu_count(), context, _begin, (function,))
+    with signals_held():
+        return pool, pool.map(_call, spans)
+
+
+def how_ended(processes: Iterable[BaseProcess]) -> str | None:
+    """Say how one of some processes ended, after "a process"; None if all are there."""
+    codes = [process.exitcode for process in processes if process.exitcode is not None]
+    if not codes:
+        return None
+    code = min(codes, key=lambda code: code == -signal.SIGTERM)  # by which a pool ends the others
+    if code < 0:
+        return f"was ended by signal {-code} ({signal.strsignal(-code)})"
+    return f"ended with code {code}"
 
 
 def in_threads(calls: Iterable[Callable[[], T]], threads: int) -> Iterator[T]:
@@ -101,6 +128,22 @@ def signals_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def check_room(processes: int) -> None:
+    """See whether so many processes could be started and heard of, with what queues need.
+
+    Raises:
+        OSError: too few open files are allowed, or `/dev/shm`, where semaphores lie, is full or
+            cannot be written.
+    """
+    queues: list[Any] = []
+    try:
+        for _ in range(2 * processes + 4):
+            queues.append(multiprocessing.Queue())
+    finally:
+        for queue in queues:
+            queue.close()
 
 
 def init_worker(*_: object) -> None:

@@ -40,8 +40,14 @@ class SharedCache:
                 f"{_gib(free)} of shared memory is free, {_gib(need - free)} too little; use "
                 "data.cache=none, or give the container more (docker run --shm-size)"
             )
-        self.memory = torch.empty(need, dtype=torch.uint8).share_memory_()
-        self.filled = torch.zeros(len(shapes), dtype=torch.bool).share_memory_()
+        try:
+            self.memory = torch.empty(need, dtype=torch.uint8).share_memory_()
+            self.filled = torch.zeros(len(shapes), dtype=torch.bool).share_memory_()
+        except RuntimeError as error:
+            raise UserError(
+                f"data.cache: ram cannot share memory between processes: {error}; use "
+                "data.cache=none"
+            ) from error
 
     def get(self, index: int) -> tuple[NDArray, NDArray[np.uint8]] | None:
         """Return image and mask, or None if they are not cached yet."""

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segkit.data.batch import as_batch
 from segkit.data.dataset import as_sample
-from segkit.data.loader import as_batch
 from segkit.data.parallel import in_threads
 from segkit.distributed import SINGLE, Processes
 from segkit.errors import UserError

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from segkit.data.loader import Batch
+from segkit.data.batch import Batch
 from segkit.errors import UserError
 from segkit.training.step import Step
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
-from segkit.data.loader import Batch
+from segkit.data.batch import Batch
 from segkit.errors import UserError
 from segkit.experiment import Experiment
 from segkit.losses import mean_loss

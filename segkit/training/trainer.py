@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from segkit.config.flatten import flatten
-from segkit.data.loader import Batch
+from segkit.data.batch import Batch
 from segkit.errors import UserError
 from segkit.evaluation import Evaluation, evaluate_images
 from segkit.experiment import Experiment
@@ -56,6 +56,9 @@ class Trainer:
         self.experiment = experiment
         self.train_loader = experiment.train_loader()
         self.val_loader = experiment.val_loader()
+        self.loaders = [one for one in (self.train_loader, self.val_loader) if one is not None]
+        for loader in self.loaders:
+            loader.tell = self._tell_once
         self.sampler = self.train_loader.sampler
         experiment.processes.require_equal(self._facts)
         self.state = TrainingState(experiment, self.sampler)
@@ -78,6 +81,7 @@ class Trainer:
         self.loss_sum: Tensor | None = None  # of the epoch's steps in this process
         self.signals = StopSignals(shared=experiment.processes.count > 1)
         self.stopped = False  # by a signal
+        self._told: set[str] = set()
         self._told_of_tiles = False
 
     def _facts(self) -> dict[str, Any]:
@@ -107,6 +111,8 @@ class Trainer:
             self.stopped = True
         finally:
             self._notify("on_end")
+            for loader in self.loaders:
+                loader.close()
         return self.state.progress.history
 
     @property
@@ -119,6 +125,12 @@ class Trainer:
     def log(self, text: str) -> None:
         """Print a line, and keep it in the log."""
         self._notify("on_log", text)
+
+    def _tell_once(self, text: str) -> None:
+        """Log what both loaders may have to say."""
+        if text not in self._told:
+            self._told.add(text)
+            self.log(text)
 
     def collect_loss(self) -> None:
         """Bring the loss of the epoch so far, summed over all processes, into the progress."""

@@ -13,8 +13,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from segkit.config import load_config
+from segkit.data.batch import Batch, void_like
 from segkit.data.epoch_batches import EpochBatches
-from segkit.data.loader import Batch, void_like
 from segkit.distributed import SINGLE, Processes, join_processes
 from segkit.experiment import Experiment
 from segkit.hardware import choose_hardware

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from segkit.data.batch import Batch
 from segkit.data.epoch_batches import EpochBatches
-from segkit.data.loader import Batch
 from segkit.evaluation import Scores
 from segkit.experiment import Experiment
 from segkit.inference import Predictor

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from segkit.data.loader import Batch
+from segkit.data.batch import Batch
 from segkit.errors import UserError
 from segkit.files import replacing
 from segkit.optim import learning_rate
