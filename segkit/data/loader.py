@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import atexit
 import multiprocessing
-import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from multiprocessing.util import Finalize
 from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from segkit.console import PlainConsole
 from segkit.data.batch import Batch, Piped, collate, one_size, send, void_like
 from segkit.data.dataset import Sample, as_sample
 from segkit.data.dead_workers import fetch, raised_as_user_errors
@@ -51,7 +50,7 @@ class Loader:
         self.sampler = sampler
         self.workers = workers
         self.pin_memory = pin_memory
-        self.tell: Callable[[str], object] = partial(print, file=sys.stderr)
+        self.tell: Callable[[str], object] = PlainConsole(stderr=True).print
         self.loader = self._build()
         self._workers: list[multiprocessing.process.BaseProcess] = []
         self._batches: Any = None  # torch's iterator, which owns the workers

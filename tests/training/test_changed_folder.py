@@ -66,6 +66,7 @@ def epochs_in(path):
     return torch.load(path, weights_only=True)["training"]["position"]["epoch"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deed", [remove, rename, remove_checkpoints])
 def test_what_is_gone_is_made_again(deed, changed, tmp_path):
     assert "WARNING" not in changed(deed)
@@ -75,6 +76,7 @@ def test_what_is_gone_is_made_again(deed, changed, tmp_path):
     assert (run / "samples/epoch_003.png").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("deed", "name"), [(block_samples, "samples"), (block_curves, "curves.png")]
 )
