@@ -23,7 +23,7 @@ if sys.platform != "linux":
     pytest.skip("looks into /proc", allow_module_level=True)
 from forked import Command
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.fork]
 EPOCHS = 12
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 STOPPED = {128 + number for number in SIGNALS}

@@ -12,9 +12,10 @@ from segkit.data.epoch_batches import EpochBatches
 from segkit.data.loader import Loader
 from segkit.data.parallel import AT_ONCE, parallel_map
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/task").exists(), reason="children are found in /proc"
-)
+pytestmark = [
+    pytest.mark.fork,
+    pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc"),
+]
 
 
 class Slow:
