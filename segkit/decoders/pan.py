@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -94,15 +95,27 @@ class PyramidAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the weighed map."""
         shapes, levels, small = [], [], x
-        for down, across in zip(self.down, self.across, strict=True):
+        for kernel, down, across in zip(KERNELS, self.down, self.across, strict=True):
             shapes.append(small.shape[-2:])
-            small = down(_halved(small))
-            levels.append(across(small))
+            small = self._convolved(down, _halved(small), kernel // 2)
+            levels.append(self._convolved(across, small, kernel // 2))
         weights = levels.pop()
         while levels:
             weights = _resized(weights, shapes.pop()) + levels.pop()
         weights = _resized(weights, shapes.pop())
         return self.middle(x) * weights + self.pooled(x)
+
+    def _convolved(self, conv: nn.Module, x: Tensor, reach: int) -> Tensor:
+        """Convolve a map by a kernel that reaches so many pixels beyond its centre.
+
+        On a CPU in bf16, the gradient of its weights over fewer rows or columns than that would
+        hold whatever lies in memory, so these are padded.
+        """
+        if not (self.training and torch.is_autocast_enabled("cpu")):
+            return conv(x)
+        height, width = x.shape[-2:]
+        missing = (0, max(0, reach - width), 0, max(0, reach - height))
+        return conv(F.pad(x, missing))[..., :height, :width]
 
 
 class _Weighed(nn.Module):
