@@ -61,8 +61,9 @@ def load_checkpoint(source: Source) -> dict[str, Any]:
         content = _read_file(Path(source))
     number = content["format"]
     if type(number) is not int or number not in READABLE:
+        shown = shorten(number) if isinstance(number, (int, str)) else type(number).__name__
         raise UserError(
-            f"{source} has checkpoint format {shorten(number)}, this segkit reads {FORMAT}; "
+            f"{source} has checkpoint format {shown}, this segkit reads {FORMAT}; "
             "use the version that wrote it"
         )
     return checked_content(content, source)

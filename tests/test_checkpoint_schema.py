@@ -147,6 +147,14 @@ def test_values_that_multiply_or_hold_themselves_are_refused_quickly():
     assert time.process_time() - start < 60  # it would take years
 
 
+def test_a_format_that_multiplies_is_told(content, tmp_path):
+    value = "x"
+    for _ in range(40):
+        value = [value, value]
+    with pytest.raises(UserError, match="has checkpoint format list, this segkit reads 2"):
+        load_checkpoint(write(tmp_path, {**content, "format": value}))
+
+
 def test_compressed_parts_are_refused_before_they_are_unpacked(content, tmp_path):
     source = io.BytesIO()
     torch.save(content, source)
