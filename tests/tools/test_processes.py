@@ -324,11 +324,21 @@ def below(pid):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["one rank", "group", "everyone"])
-def test_a_signal_to_any_process_saves_once(target, tiny_config, train, torchrun, tmp_path):
-    """With loading processes, which a job's end reaches too; it goes on like one never stopped."""
-    settings = {**PLAIN, "data.batch_size": 1, "data.workers": 2, "train.epochs": 9999}
-    straight = {"run_dir": str(tmp_path / "straight"), "data.workers": 0, "data.batch_size": 2}
-    process = torchrun(tiny_config(settings))
+def test_stopped_by_a_signal_to_any_process_it_goes_on_to_the_same_bits(
+    target, tiny_config, together, torchrun, tmp_path
+):
+    """With loading processes, which a job's end reaches too, and in mid-epoch."""
+    settings = {
+        **PLAIN,
+        "data.batch_size": 1,
+        "data.workers": 2,
+        "data.repeat": 20,
+        "train.schedule": {"name": "constant"},
+        "train.epochs": 9999,
+    }
+    often = {"checkpoint.every": {"minutes": 1e-9}}
+    straight = {"run_dir": str(tmp_path / "straight"), "data.workers": 0}
+    process = torchrun(tiny_config({**settings, **often}))
     ranks = below(process.pid)[:2]
     workers = {pid for rank in ranks for pid in below(rank)}
     assert len(workers) >= 4
@@ -342,12 +352,17 @@ def test_a_signal_to_any_process_saves_once(target, tiny_config, train, torchrun
     assert process.returncode != 0
     assert out.count(f"stopped and saved to {last}") == 1, out + err
     position = checkpoint(tmp_path / "run")["training"]["position"]
-    epochs = position["epoch"] + 1
-    alone = ["--set", f"train.epochs={epochs}", "data.batch_size=2", "--resume", "--override"]
-    assert train(tiny_config(settings), *alone) == 0
-    assert train(tiny_config({**settings, **straight, "train.epochs": epochs}, "other")) == 0
-    expected = numbers(tmp_path / "straight", "loss")
-    assert numbers(tmp_path / "run", "loss") == pytest.approx(expected, rel=1e-2)
+    assert 0 < position["step"] < 60
+    longer = {**settings, "train.epochs": position["epoch"] + 2}
+    for config, how in (
+        (tiny_config(longer), ["--resume", "--override"]),
+        (tiny_config({**longer, **straight}, "other"), []),
+    ):
+        code, said = together("tools/train.py", config, *how)
+        assert code == 0, said
+    assert numbers(tmp_path / "run", "loss") == numbers(tmp_path / "straight", "loss")
+    weights, expected = (checkpoint(tmp_path / name)["model"] for name in ("run", "straight"))
+    assert all(torch.equal(value, expected[name]) for name, value in weights.items())
 
 
 @pytest.mark.slow
