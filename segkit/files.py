@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, and refusing early what cannot be written."""
+"""Files: written whole or not at all, below their folders, and refused early where that cannot be."""
 
 from __future__ import annotations
 
@@ -100,7 +100,8 @@ def remove_leftovers(folder: Path) -> None:
 
 def check_output(path: Path | None) -> None:
     """Refuse a file that cannot be written, before the work is done."""
-    if path and (path.is_dir() or not os.access(path.resolve().parent, os.W_OK)):
+    folder = os.path.dirname(os.path.realpath(path or ""))  # unlike pathlib's, it bears loops
+    if path and (path.is_dir() or not os.access(folder, os.W_OK)):
         raise UserError(f"cannot write {path}: name a file in a folder that is there")
 
 
@@ -114,6 +115,24 @@ def check_folder(path: Path | None) -> None:
     except OSError as error:
         why = error.strerror or error
         raise UserError(f"cannot write into {path}: {why}; name another folder") from error
+
+
+def walk(top: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield a folder and all below it in order, without hidden ones, each with its files' names.
+
+    Raises:
+        UserError: one that cannot be read, as data must not be missing in silence.
+    """
+    for folder, folders, files in os.walk(top, onerror=_unreadable, followlinks=True):
+        folders[:] = sorted(n for n in folders if not n.startswith(".") and n != "lost+found")
+        yield folder, files
+
+
+def _unreadable(error: OSError) -> None:
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):  # those hold nothing
+        raise UserError(
+            f"cannot read the folder {error.filename}: {error.strerror}; mend that, or take it out"
+        ) from error
 
 
 def _sync(path: Path) -> None:

@@ -30,7 +30,7 @@ COMMANDS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `segkit COMMAND ...` and return its exit code.
 
-    A user's mistake is one message and exit code 2; Ctrl-C is 130.
+    A user's mistake, or a refusal of the system, is one message and exit code 2; Ctrl-C is 130.
     """
     words = sys.argv[1:] if argv is None else list(argv)
     for stream in (sys.stdout, sys.stderr):
@@ -49,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads what is printed, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (UserError, KeyboardInterrupt) as error:
+    except (UserError, OSError, KeyboardInterrupt) as error:
         if "--debug" in words:
             raise
-        return _tell(error)
+        return _tell(_refusal(error) if isinstance(error, OSError) else error)
 
 
 def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
@@ -83,6 +83,15 @@ def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
 def load(command: str) -> ModuleType:
     """Import the module of a command."""
     return import_module(f"{__name__}.{command.replace('-', '_')}")
+
+
+def _refusal(error: OSError) -> UserError:
+    """Tell what the system refuses, wherever it was asked: any look at a path may be the first."""
+    if error.filename is None:
+        return UserError(f"the system refuses something: {error}; --debug shows what it was")
+    return UserError(
+        f"cannot use {error.filename}: {error.strerror}; mend that, or name another path"
+    )
 
 
 def _tell(error: UserError | KeyboardInterrupt) -> int:

@@ -175,7 +175,7 @@ def load_card(
     data = {key: value for key, value in data.items() if value or key not in LABELS}
     is_complete = "label_map" in data
     card = validate(Card if is_complete else _Draft, data, lines, str(path))
-    folder = Path(root or data_folder(path) / card.root).resolve()
+    folder = Path(os.path.realpath(root or data_folder(path) / card.root))
     if not is_complete:
         classes = {entry.name: entry.color for entry in card.classes}
         text = propose_labels(folder, _mask_files(folder, card), classes, card.lossy_masks)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from segkit.errors import UserError
+from segkit.files import walk
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 LOSSLESS_SUFFIXES = (".png", ".bmp", ".gif", *TIFF_SUFFIXES, ".npy")
@@ -49,8 +50,7 @@ def read_raster(path: Path) -> Raster:
 
 def raster_files(top: Path) -> Iterator[str]:
     """Yield the paths of all image files below a folder, relative to it, without hidden ones."""
-    for folder, folders, files in os.walk(top, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    for folder, files in walk(top):
         below = os.path.relpath(folder, top)
         prefix = "" if below == "." else below.replace(os.sep, "/") + "/"
         for file in files:

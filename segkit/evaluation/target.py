@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,7 @@ def load_split(
         used = load_card(card)
         check_same_classes(used, trained, f"{card}", f"{source}, epoch {content['epoch']}")
     if data_root:
-        used = used.model_copy(update={"root": str(Path(data_root).resolve())})
+        used = used.model_copy(update={"root": os.path.realpath(data_root)})
     reader = SampleReader(
         used, split or config.data.val_split, config.model.in_channels, config.data.cache
     )

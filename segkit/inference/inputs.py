@@ -16,6 +16,7 @@ import tifffile
 from segkit.data.images import Pixels, read_image
 from segkit.data.raster import ORIENTATION, SUFFIXES, TIFF_SUFFIXES
 from segkit.errors import UserError
+from segkit.files import walk
 from segkit.inference.preprocess import Preprocess
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
@@ -79,8 +80,7 @@ def _sources_of(given: str, out: Path) -> list[Source]:
 def _below(folder: Path, base: Path, out: Path) -> list[Source]:
     """Find all images and videos below a folder, except hidden ones."""
     paths: list[Path] = []
-    for at, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for at, names in walk(folder):
         paths += [Path(at, name) for name in sorted(names) if not name.startswith(".")]
     return _known(paths, base, out)
 

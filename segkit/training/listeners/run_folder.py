@@ -68,7 +68,9 @@ class RunFolder(Listener):
                 f"nothing to resume: there is no {self.last}; name the experiment's YAML file and "
                 "leave out --resume"
             )
-        existing = next(p for p in [self.path, *self.path.resolve().parents] if p.exists())
+        existing = next(
+            p for p in [self.path, *Path(os.path.realpath(self.path)).parents] if p.exists()
+        )
         if not existing.is_dir() or not os.access(existing, os.W_OK):
             raise self._unwritable(f"{existing} is not a folder one may write to")
 
