@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, below their folders, and refused early where that cannot be."""
+"""Files: written whole or not at all, below their folders; what cannot be written is told early."""
 
 from __future__ import annotations
 
