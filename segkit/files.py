@@ -83,11 +83,18 @@ def below(folder: Path, name: str | Path) -> Path:
     """Return a path below a folder, for a name that a file, an archive or a glob gave.
 
     Raises:
-        UserError: the name leads elsewhere.
+        UserError: the name leads elsewhere, or the system has no such names.
     """
     path = Path(name)
     if path.anchor or ".." in path.parts or "\0" in str(name):
         raise UserError(f"the name {str(name)!r} leads out of {folder}; nothing is written there")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"no file can have the name {str(name)!a} here; rename it, or set PYTHONUTF8=1 where "
+            "names are ASCII alone"
+        ) from error
     return folder / path
 
 

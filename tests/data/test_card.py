@@ -1,6 +1,6 @@
 """Dataset cards: the shipped ones, every mistake in one, and where the data lies."""
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -298,7 +298,8 @@ def test_names_of_cards_and_splits_are_names_of_files(tmp_path):
                 continue
             assert all(sign.isalnum() or sign in "-_." for sign in text)
             assert not text.startswith((".", "-"))
-            (tmp_path / text).touch()
+            with suppress(UnicodeEncodeError):  # of a system with ASCII alone
+                (tmp_path / text).touch()
             accepted += 1
     assert accepted > 50
     for name in ("voc2012", "my-set_2.0", "道路", "train+val"):
