@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import re
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 import segkit
@@ -94,6 +97,14 @@ def _refusal(error: OSError) -> UserError:
     )
 
 
+def _tell_torchrun(message: str) -> None:
+    """Give torchrun a message for the page that it ends with, where it stands beside the rank."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path:
+        with suppress(OSError):
+            Path(path).write_text(json.dumps({"message": message, "timestamp": int(time.time())}))
+
+
 def _tell(error: UserError | KeyboardInterrupt) -> int:
     from segkit.console import complain  # loads rich
 
@@ -102,6 +113,7 @@ def _tell(error: UserError | KeyboardInterrupt) -> int:
         if error.is_common and not is_first:
             time.sleep(30)  # the first one tells it and ends, and then torchrun ends this one
         complain(f"error: {error}")
+        _tell_torchrun(f"error: {error}")
         return 2
     if is_first:
         complain("interrupted")

@@ -76,7 +76,8 @@ def agent(command, port, restarts, death, other, output, cache):
     )
     try:
         elastic_launch(launch, worker)(*command, death, other)
-    except ChildFailedError:
+    except ChildFailedError as error:
+        output.with_name("page").write_text(str(error))
         sys.exit(1)
 
 
@@ -257,6 +258,9 @@ def test_a_mistake_that_the_second_process_alone_meets_is_told(
     code, said = together("tools/eval.py", tmp_path / "run")
     assert code == 1
     assert said.count(f"error: {cut}") == 1, said
+    _, cause = (tmp_path / "page").read_text().split("Root Cause")  # torchrun's last words
+    assert "rank      : 1 " in cause
+    assert f"error: {cut}" in cause
 
 
 @pytest.mark.parametrize(
