@@ -19,16 +19,17 @@ from segkit.data.card import Card
 from segkit.errors import UserError
 from segkit.hub import Source
 from segkit.labels import MAX_CLASSES
-from segkit.tensor_files import check_tensor
+from segkit.tensor_files import MAX_VALUES, check_tensor
 
 MAX_DEPTH = 50  # mappings and lists inside of each other
-MAX_VALUES = 5_000_000  # a text counts by its length; what stands in two places counts twice
 SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
 PLAIN = (type(None), bool, float, torch.dtype, torch.device)
 
 
 def check_plain(content: Any) -> None:
     """Refuse values of other types than plain ones and tensors, and more than a file may hold.
+
+    A text counts by its length.
 
     Raises:
         ValueError: where, and what is wrong.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pickletools
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ DTYPES = (
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool),
     *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
 )
+MAX_VALUES = 5_000_000  # in a file; what stands in two places counts twice
 
 
 def read_torch_file(path: Path) -> Any:
@@ -27,9 +29,48 @@ def read_torch_file(path: Path) -> Any:
             if unpacked > path.stat().st_size:  # torch compresses nothing
                 raise OSError(f"its parts hold {unpacked:,} bytes, more than the file")
             damaged = archive.testzip()
-        if damaged:
-            raise OSError(f"the checksum of its part {damaged} is wrong")
+            if damaged:
+                raise OSError(f"the checksum of its part {damaged} is wrong")
+            for name in archive.namelist():
+                if name.endswith("data.pkl"):
+                    with archive.open(name) as part:
+                        check_pickle(part)
+    else:  # as before torch 1.6: a number, a version, a system, the content
+        with open(path, "rb") as file:
+            for _ in range(4):
+                check_pickle(file)
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def check_pickle(file: IO[bytes]) -> None:
+    """Refuse a pickle whose tuples, each written out wherever it stands, hold too many values.
+
+    A key that is a tuple with another one twice in it, and so on, takes Python for ever to hash.
+
+    Raises:
+        ValueError: it is too much, or no pickle.
+    """
+    mark = pickletools.markobject
+    stack: list[Any] = []  # of each value, how many values it is; or a mark
+    known: dict[int, int] = {}
+    for opcode, argument, _ in pickletools.genops(file):
+        name = opcode.name
+        if name == "MEMOIZE" or "PUT" in name:
+            known[len(known) if name == "MEMOIZE" else int(argument)] = stack[-1]
+        elif "GET" in name:
+            stack.append(known[int(argument)])
+        elif name == "MARK":
+            stack.append(mark)
+        else:
+            size, below = 1, opcode.stack_before
+            if mark in below:
+                while (top := stack.pop()) is not mark:
+                    size += top
+                below = below[: below.index(mark)]
+            size += sum(stack.pop() for _ in below)
+            if size > MAX_VALUES:
+                raise ValueError("it holds more values than a file of weights or a checkpoint does")
+            stack += [size] * len(opcode.stack_after)
 
 
 def check_tensor(value: Tensor) -> None:

@@ -23,10 +23,13 @@ from segkit.checkpoint import (
 )
 from segkit.checkpoint_schema import check_plain
 from segkit.config import load_config
+from segkit.encoders import VGGEncoder
 from segkit.errors import UserError
 from segkit.experiment import Experiment
 from segkit.inference import Predictor
 from segkit.training.trainer import Trainer
+
+LEGACY = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})  # what such a file begins with
 
 
 @pytest.fixture
@@ -153,6 +156,30 @@ def test_a_format_that_multiplies_is_told(content, tmp_path):
         value = [value, value]
     with pytest.raises(UserError, match="has checkpoint format list, this segkit reads 2"):
         load_checkpoint(write(tmp_path, {**content, "format": value}))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_key_that_cannot_be_hashed_in_time_is_refused(content, tmp_path, legacy):
+    path = tmp_path / "case.pt"
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    # {((((), ()), ((), ())), ...): 1}, each pair twice the one before
+    pairs = b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(60))
+    bomb = b"\x80\x02})" + pairs + b"K\x01s."
+    if legacy:
+        magic, version, system = (pickle.dumps(value, 2) for value in LEGACY)
+        path.write_bytes(magic + version + system + bomb)
+    else:
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "new.pt", "w") as new:
+            for part in old.infolist():
+                is_pickle = part.filename.endswith("data.pkl")
+                new.writestr(part.filename, bomb if is_pickle else old.read(part))
+        path = tmp_path / "new.pt"
+    start = time.process_time()
+    with pytest.raises(UserError, match="holds more values than"):
+        load_checkpoint(path)
+    with pytest.raises(UserError, match="cannot read the weight file"):
+        VGGEncoder("vgg11").load_weights(path)
+    assert time.process_time() - start < 60  # it would take years
 
 
 def test_compressed_parts_are_refused_before_they_are_unpacked(content, tmp_path):
