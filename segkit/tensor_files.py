@@ -56,9 +56,9 @@ def check_pickle(file: IO[bytes]) -> None:
     for opcode, argument, _ in pickletools.genops(file):
         name = opcode.name
         if name == "MEMOIZE" or "PUT" in name:
-            known[len(known) if name == "MEMOIZE" else int(argument)] = stack[-1]
+            known[len(known) if name == "MEMOIZE" else int(argument or 0)] = stack[-1]
         elif "GET" in name:
-            stack.append(known[int(argument)])
+            stack.append(known[int(argument or 0)])
         elif name == "MARK":
             stack.append(mark)
         else:

@@ -53,6 +53,7 @@ def raised_as_user_errors(workers: Sequence[BaseProcess]) -> Iterator[None]:
             raise _sentence(f"a loading process {end}")
         yield
     except (ConnectionError, EOFError, RuntimeError) as error:
+        _fetching = outer  # another worker's end must not interrupt what follows
         reason = str(error)
         # what a dataset raised in a worker is "Caught ... in DataLoader worker process 0"
         if isinstance(error, RuntimeError) and (

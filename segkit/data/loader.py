@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import multiprocessing
+import weakref
 from collections.abc import Callable, Iterator
 from multiprocessing.util import Finalize
 from typing import Any, TypeVar
@@ -53,7 +54,6 @@ class Loader:
         self.tell: Callable[[str], object] = PlainConsole(stderr=True).print
         self.loader = self._build()
         self._workers: list[multiprocessing.process.BaseProcess] = []
-        self._batches: Any = None  # torch's iterator, which owns the workers
         self._last: Batch | None = None
         self._told = False
 
@@ -93,12 +93,9 @@ class Loader:
             yield micro_batches + [void_like(self._last)] * missing
 
     def close(self) -> None:
-        """End the workers; another epoch starts new ones.
-
-        What the garbage collector ends, it may end where that takes seconds for each worker.
-        """
+        """End the workers; another epoch starts new ones."""
         if self._workers:
-            self._batches._shutdown_workers()
+            self._end()
             self._workers.clear()
             self.loader = self._build()
 
@@ -136,7 +133,10 @@ class Loader:
                 # process of multiprocessing's has finalizers instead of atexit's functions
                 atexit.register(worker.kill)
                 Finalize(None, worker.kill, exitpriority=0)
-            self._batches = batches
+            # before the garbage collector takes torch's iterator apart, whose workers it would
+            # await for seconds each then
+            self._end = weakref.finalize(self, batches._shutdown_workers)  # type: ignore[attr-defined]
+            self._end.atexit = False
             return batches
 
     def _received(self, batch: Batch | Piped) -> Batch:

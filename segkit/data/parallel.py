@@ -40,7 +40,7 @@ def parallel_map(function: Callable[[int], T], count: int) -> Iterator[T]:
     others = multiprocessing.active_children()
     pool: Executor
     try:
-        if sys.platform != "linux":
+        if sys.platform == "darwin" or not hasattr(os, "fork"):
             raise OSError("processes cannot be forked safely")
         pool, results = _in_processes(function, spans)
     except OSError:  # or there are no semaphores, files or processes to be had

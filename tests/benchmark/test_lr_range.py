@@ -256,7 +256,10 @@ def final_loss(path, folder, lr, steps=20):
 
 @pytest.mark.parametrize(
     ("optimizer", "far_above"),
-    [({"name": "adamw", "lr": 3e-3}, 100), (SGD, 1000)],  # SGD learns rectangles at 2.0, too
+    [
+        ({"name": "adamw", "lr": 3e-3}, 100),
+        pytest.param(SGD, 1000, marks=pytest.mark.slow),  # it learns rectangles at 2.0, too
+    ],
     ids=["adamw", "sgd"],
 )
 def test_the_suggestion_trains_better_than_far_off(optimizer, far_above, tiny_config, tmp_path):

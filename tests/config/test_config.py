@@ -131,7 +131,8 @@ def typos() -> Iterator[Any]:
                 mark = node.start_mark
                 broken = text[: mark.index] + wrong + text[node.end_mark.index :]
                 label = f"{name}-{'.'.join((*path[:-1], wrong))}"
-                yield pytest.param(broken, path, wrong, mark.line + 1, id=label)
+                marks = () if name == "inline" or number % 5 == 0 else pytest.mark.slow
+                yield pytest.param(broken, path, wrong, mark.line + 1, id=label, marks=marks)
 
 
 @pytest.mark.parametrize(("text", "path", "wrong", "line"), list(typos()))

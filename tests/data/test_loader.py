@@ -1,6 +1,7 @@
 """One stream of batches, whatever the number of workers, wherever it was cut or whoever dies."""
 
 import gc
+import multiprocessing
 import os
 import signal
 import time
@@ -85,6 +86,7 @@ def test_any_number_of_workers_gives_one_stream(tiny_set, workers):
     assert_same(stream(dataset, workers, context="fork"), stream(dataset, 0))
 
 
+@pytest.mark.slow
 def test_spawned_workers_give_the_same_stream(tiny_set):
     dataset = augmented(tiny_set)
     spawned = stream(dataset, 1, epochs=(5,), context="spawn")
@@ -492,6 +494,18 @@ def test_an_epoch_may_be_left_in_its_midst():
         ["image 6"],
         ["image 7"],
     ]
+
+
+def test_a_loader_that_is_dropped_ends_its_workers():
+    others = multiprocessing.active_children()
+    circle = [Loader(Squares(*[4] * 8), EpochBatches(8, 1, shuffle=False), 2)]
+    circle.append(circle)
+    next(iter(circle[0]))
+    workers = [p for p in multiprocessing.active_children() if p not in others]
+    assert len(workers) == 2
+    del circle
+    gc.collect()
+    assert not any(worker.is_alive() for worker in workers)
 
 
 # Datasets and loaders of the user
