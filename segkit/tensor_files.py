@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import pickletools
 import zipfile
 from pathlib import Path
@@ -35,9 +36,9 @@ def read_torch_file(path: Path) -> Any:
                 if name.endswith("data.pkl"):
                     with archive.open(name) as part:
                         check_pickle(part)
-    else:  # as before torch 1.6: a number, a version, a system, the content
+    else:  # as before torch 1.6: a number, a version, a system, the content, names of tensors
         with open(path, "rb") as file:
-            for _ in range(4):
+            for _ in range(5):
                 check_pickle(file)
     return torch.load(path, map_location="cpu", weights_only=True)
 
@@ -48,8 +49,20 @@ def check_pickle(file: IO[bytes]) -> None:
     A key that is a tuple with another one twice in it, and so on, takes Python for ever to hash.
 
     Raises:
-        ValueError: it is too much, or no pickle.
+        ValueError: it is too much.
+        pickle.UnpicklingError: it is no pickle.
     """
+    try:
+        size = _largest(file)
+    except Exception as error:  # bytes that are no pickle lead the reader anywhere
+        raise pickle.UnpicklingError("it is no pickle") from error
+    if size > MAX_VALUES:
+        raise ValueError("it holds more values than a file of weights or a checkpoint does")
+
+
+def _largest(file: IO[bytes]) -> int:
+    """Return how many values the largest value of a pickle is, or the first beyond the bound."""
+    largest = 0
     mark = pickletools.markobject
     stack: list[Any] = []  # of each value, how many values it is; or a mark
     known: dict[int, int] = {}
@@ -68,9 +81,11 @@ def check_pickle(file: IO[bytes]) -> None:
                     size += top
                 below = below[: below.index(mark)]
             size += sum(stack.pop() for _ in below)
-            if size > MAX_VALUES:
-                raise ValueError("it holds more values than a file of weights or a checkpoint does")
+            largest = max(largest, size)
+            if largest > MAX_VALUES:
+                break
             stack += [size] * len(opcode.stack_after)
+    return largest
 
 
 def check_tensor(value: Tensor) -> None:
