@@ -116,11 +116,8 @@ def evaluate_target(
 ) -> Evaluation:
     """Evaluate a model on its images, loaded as in the training, with all counts."""
     data, dataset = target.config.data, target.dataset
-    weights = target.content["model"]
     processes.require_equal(
-        lambda: (
-            code_facts() | split_facts(dataset.reader) | {"the weights": weights_checksum(weights)}
-        )
+        lambda: code_facts() | split_facts(dataset.reader) | _model_facts(target.content)
     )
     rank, count = processes.rank, processes.count
     batches = EpochBatches(len(dataset), data.batch_size, shuffle=False, rank=rank, count=count)
@@ -133,6 +130,13 @@ def evaluate_target(
         boundaries=True,
         calibration=True,
     )
+
+
+def _model_facts(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what tells a model, a checkpoint's or an exported one, from others."""
+    if "model" in content:
+        return {"the weights": weights_checksum(content["model"])}
+    return {"the exported model": (content.get("checkpoint"), content.get("export"))}
 
 
 def check_same_classes(card: Card, other: Card, name: str, other_name: str) -> None:
