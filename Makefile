@@ -58,10 +58,10 @@ test-slow:
 	@$(MAKE) --no-print-directory --jobs=2 test-slow-export test-slow-others
 
 test-slow-export: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/export tests/decoders -m slow
+	$(BIN)/python -m pytest tests/export tests/attack -m slow
 
 test-slow-others: $(VENV)/.dev
-	$(BIN)/python -m pytest --ignore=tests/tools --ignore=tests/export --ignore=tests/decoders -m slow
+	$(BIN)/python -m pytest --ignore=tests/tools --ignore=tests/export --ignore=tests/attack -m slow
 	$(BIN)/python -m pytest tests/tools -m slow
 
 # `make test-oldest TESTS=tests/config` runs a part.
