@@ -1,11 +1,11 @@
 """Changed cards, read and used to check a data set."""
 
 import contextlib
-import resource
 
 import pytest
 import yaml
 from corpus_text import mutate
+from memory import peak_kb
 
 from segkit.commands import main
 from segkit.data.card import load_card
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 def test_changed_cards_are_read(tmp_path, rounds, count):
     file = tmp_path / "a.yaml"
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_kb()
     for case in range(500 * rounds):
         name = ("camvid", "voc2012", "folder_template")[case % 3]
         text = (folder_of("datasets") / f"{name}.yaml").read_text(encoding="utf-8")
@@ -25,7 +25,7 @@ def test_changed_cards_are_read(tmp_path, rounds, count):
         with contextlib.suppress(UserError):
             load_card(file)
     assert list(tmp_path.iterdir()) == [file]
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+    assert peak_kb() - before < 500_000  # kB
     count("cards", 500 * rounds)
 
 

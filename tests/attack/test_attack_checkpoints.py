@@ -2,12 +2,12 @@
 
 import contextlib
 import pickle
-import resource
 
 import numpy as np
 import pytest
 import torch
 from corpus_tensors import save_mutated
+from memory import peak_kb
 
 from segkit.checkpoint import borrow_weights, restore_model
 from segkit.config import load_config
@@ -37,7 +37,7 @@ def test_changed_checkpoints_predict_and_lend_weights(last, tmp_path, rounds, co
     content = torch.load(last, weights_only=True)
     model, path = restore_model(content, last), tmp_path / "case.pt"
     known = set(tmp_path.rglob("*")) | {path}
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_kb()
     done = 0
     for case in range(350 * rounds):
         try:
@@ -50,7 +50,7 @@ def test_changed_checkpoints_predict_and_lend_weights(last, tmp_path, rounds, co
             borrow_weights(model, path)
         done += 1
     assert set(tmp_path.rglob("*")) <= known
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_500_000  # kB
+    assert peak_kb() - before < 1_500_000  # kB
     count("checkpoints", done)
 
 

@@ -1,10 +1,10 @@
 """Changed experiments, as files and by `--set`, through the command that reads them."""
 
-import resource
 from pathlib import Path
 
 import pytest
 from corpus_text import mutate
+from memory import peak_kb
 
 from segkit.commands import main
 
@@ -17,14 +17,14 @@ def test_changed_experiments(tmp_path, monkeypatch, capsys, rounds, count):
     place = tmp_path / "case"
     place.mkdir()
     monkeypatch.chdir(place)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_kb()
     for case in range(700 * rounds):
         text = (CONFIGS / f"{NAMES[case % 3]}.yaml").read_text(encoding="utf-8")
         Path("a.yaml").write_bytes(mutate(text, case).encode("utf-8", "surrogatepass"))
         assert main(["config", "a.yaml"]) in (0, 2), case
         assert len(capsys.readouterr().err) < 20_000, case
     assert [path.name for path in tmp_path.rglob("*")] == ["case", "a.yaml"]
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+    assert peak_kb() - before < 500_000  # kB
     count("configs", 700 * rounds)
 
 

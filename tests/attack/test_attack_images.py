@@ -1,10 +1,10 @@
 """Changed image files, as images and as masks of values or of colours."""
 
 import contextlib
-import resource
 
 import pytest
 from corpus_images import write_image
+from memory import peak_kb
 
 from segkit.data.raster import raster_size, read_raster
 from segkit.data.raw_labels import colors_of, values_of
@@ -14,7 +14,7 @@ from segkit.errors import UserError
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_changed_images(tmp_path, rounds, count):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_kb()
     for case in range(800 * rounds):
         path = write_image(tmp_path, case)
         with contextlib.suppress(UserError):
@@ -26,5 +26,5 @@ def test_changed_images(tmp_path, rounds, count):
                     labels_of(raster, path)
         path.unlink()
     assert list(tmp_path.iterdir()) == []
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2_000_000  # kB
+    assert peak_kb() - before < 2_000_000  # kB
     count("images", 800 * rounds)

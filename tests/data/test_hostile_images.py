@@ -1,13 +1,13 @@
 """Image files that are not what their header or their name says."""
 
 import contextlib
-import resource
 import struct
 
 import numpy as np
 import pytest
 import tifffile
 from attack.corpus_images import write_image
+from memory import peak_kb
 from PIL import Image
 
 from segkit.data.raster import raster_size, read_raster
@@ -35,11 +35,11 @@ def declared(tmp_path, suffix, at, size):
 )
 def test_a_size_that_the_file_cannot_hold_is_refused_before_decoding(tmp_path, suffix, at, size):
     path = declared(tmp_path, suffix, at, size)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_kb()
     for reader in (read_raster, raster_size):
         with pytest.raises(UserError, match=r"declares \d+x\d+ pixels \(H x W\), more than its"):
             reader(path)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+    assert peak_kb() - before < 100_000  # kB
 
 
 @pytest.mark.parametrize("suffix", [".png", ".gif", ".webp"])

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -134,6 +133,7 @@ def test_the_end_of_a_process_is_told_by_its_cause(codes, said):
 def test_room_is_found_out_without_leaving_anything_open():
     count = len(os.listdir("/proc/self/fd"))
     check_room(4)
+    resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (count + 10, hard))
     try:
