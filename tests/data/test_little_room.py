@@ -20,6 +20,7 @@ from segkit.data.parallel import AT_ONCE, check_room, how_ended, parallel_map
 from segkit.data.reader import SampleReader
 from segkit.errors import UserError
 
+pytestmark = pytest.mark.fork  # what is made scarce here is so in forks, too
 ROOT = Path(__file__).parents[2]
 BATCHES = """
 import sys, torch
