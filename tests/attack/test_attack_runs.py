@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from outcomes import SETTINGS, assert_equal, outcome
 from PIL import Image
 from ranks import as_rank
-from runs import SETTINGS, assert_equal, outcome
 from torch.distributed import TCPStore
 
 from segkit.checkpoint import load_checkpoint

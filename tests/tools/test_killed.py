@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import SETTINGS, assert_equal, outcome
+from outcomes import SETTINGS, assert_equal, outcome
 
 from segkit.data.epoch_batches import EpochBatches
 from segkit.training.listeners import pictures
