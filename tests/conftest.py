@@ -14,7 +14,8 @@ from PIL import Image
 
 torch.set_num_threads(1)  # tiny networks gain nothing by more, and lose much on a busy machine
 
-collect_ignore = ["elsewhere"]  # for PYTHONPATH alone
+# for PYTHONPATH alone, and parts that only some tests may know
+collect_ignore = ["elsewhere", "tools/my_parts.py"]
 collect_ignore_glob = ["*conftest.py"]  # no doctests there; modules of one name would clash
 COLORS = ((90, 160, 90), (220, 40, 40), (40, 60, 220))  # ground, box, bar
 RAW_VALUES = (0, 10, 20)  # not the class indices, so that a forgotten label map shows
