@@ -2,6 +2,8 @@
 
 segkit runs
 segkit runs runs/compare --json runs.json
+
+A run whose records cannot be read is listed as damaged, and the exit code is 1 then.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from textwrap import shorten
 
-from segkit.console import say
+from segkit.console import complain, say
 from segkit.errors import UserError
 from segkit.files import check_output, write_file
 
@@ -52,10 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     columns = ["run", "state", "epochs", "minutes", "best mIoU %", "loss"]
     columns += [key.removesuffix(".name") for key in keys[:MOST]]
+    damaged = [each for each in runs if each.problem is not None]
     say(as_text(make_table(f"{len(runs)} runs below {folder}", columns, rows), width=1000))
     if keys[MOST:]:
         say(f"they also differ in {', '.join(keys[MOST:])}")
+    for each in damaged:
+        complain(f"damaged: {each.problem}")
     if arguments.json:
         content = [{**asdict(each), "path": str(each.path)} for each in runs]
         write_file(arguments.json, json.dumps(content, indent=2) + "\n")
-    return 0
+    return 1 if damaged else 0

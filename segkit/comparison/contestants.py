@@ -180,7 +180,9 @@ def _is_trained(config: Config, settings: dict[str, Any]) -> bool:
             f"{config.run_dir} was trained with other settings ({'; '.join(changed)}); delete it, "
             "or name another folder by --out"
         )
-    return Progress(**content["training"]["position"]).is_finished(config.train)
+    return Progress(**content["training"]["position"]).is_finished(
+        config.train.epochs, config.train.patience
+    )
 
 
 def other_differences(contestants: Sequence[Contestant], varied: str = DECODER) -> list[str]:

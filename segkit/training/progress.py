@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segkit.config import TrainConfig
 from segkit.config.flatten import flatten
 from segkit.data.epoch_batches import EpochBatches
 from segkit.evaluation import Evaluation
@@ -40,14 +39,12 @@ class Progress:
     best_epoch: int = 0  # the epoch that reached it, counted from 1
     history: list[Row] = field(default_factory=list)  # one row an epoch
 
-    def is_finished(self, train: TrainConfig) -> bool:
+    def is_finished(self, epochs: int, patience: int | None) -> bool:
         """Return whether the last epoch is done, or `patience` epochs brought nothing better."""
-        if self.epoch >= train.epochs:
+        if self.epoch >= epochs:
             return True
         judged = bool(self.history) and "miou" in self.history[-1]
-        return (
-            judged and train.patience is not None and self.epoch - self.best_epoch >= train.patience
-        )
+        return judged and patience is not None and self.epoch - self.best_epoch >= patience
 
 
 def epoch_row(

@@ -118,8 +118,8 @@ class Trainer:
     @property
     def is_finished(self) -> bool:
         """Whether there is nothing left to do."""
-        progress = self.state.progress
-        done = progress.is_finished(self.experiment.train)
+        progress, train = self.state.progress, self.experiment.train
+        done = progress.is_finished(train.epochs, train.patience)
         return done or progress.best_miou > self.experiment.goal
 
     def log(self, text: str) -> None:

@@ -95,6 +95,33 @@ def test_many_settings_do_not_make_the_table_wide(run_folder, tmp_path, capsys):
     assert max(len(line) for line in out.splitlines()) < 250
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("metrics.jsonl", '{"epoch": 1, "loss": "small"}\n', "metrics.jsonl: loss"),
+        ("metrics.jsonl", '{"epoch": 1, "lo', "metrics.jsonl: Invalid JSON"),
+        ("env.json", '{"pid": 99999999999999999999}', "env.json: pid"),
+        ("env.json", "[" * 10_000, "env.json: Invalid JSON"),
+        ("config.yaml", "train: {epochs: many}", "config.yaml: train.epochs"),
+        ("config.yaml", "- a list", "config.yaml: Input should be"),
+        ("config.yaml", "train: [", "config.yaml:1"),
+    ],
+)
+def test_a_damaged_run_is_listed_beside_the_others(run_folder, tmp_path, capsys, name, text, told):
+    run_folder("a", [row(1, 0.25)])
+    run_folder("b", [row(1, 0.25)])
+    (tmp_path / "runs/a" / name).write_text(text)
+    assert main(["runs", str(tmp_path), "--json", str(tmp_path / "runs.json")]) == 1
+    said = capsys.readouterr()
+    a, b = (line.split() for line in said.out.splitlines() if str(tmp_path / "runs") in line)
+    assert a[1] == "damaged"
+    assert b[1:] == ["stopped", "1/3", "0.5", "25.0", "1.000"]
+    assert f"damaged: {tmp_path / 'runs/a'}" in said.err
+    assert told in said.err
+    content = json.loads((tmp_path / "runs.json").read_text())
+    assert [each["state"] for each in content] == ["damaged", "stopped"]
+
+
 def test_no_folder(tmp_path, capsys):
     assert main(["runs", str(tmp_path / "no")]) == 2
     assert "there is no folder" in capsys.readouterr().err
