@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from segkit.errors import UserError
 from segkit.registry import Bounds, find, register
 
 Groups = list[dict[str, Any]]  # parameter groups as torch's optimisers take them
 Factor = Callable[[int], float]  # the learning rate of step 0, 1, ... as a factor of `lr`
 LearningRate = Annotated[float, Bounds(gt=0)]
 Epochs = Annotated[float, Bounds(ge=0)]
+Decay = Annotated[float, Bounds(ge=0, lt=1)]
 
 
 @register("optimizer", "sgd")
@@ -23,7 +25,7 @@ def sgd(
     groups: Groups,
     *,
     lr: LearningRate,
-    momentum: Annotated[float, Bounds(ge=0, lt=1)] = 0.9,
+    momentum: Decay = 0.9,
     nesterov: bool = False,
 ) -> Optimizer:
     """Stochastic gradient descent with momentum.
@@ -32,14 +34,19 @@ def sgd(
         groups: of parameters.
         lr: the largest learning rate.
         momentum: share of the last step that is kept.
-        nesterov: look ahead (Nesterov 1983).
+        nesterov: look ahead (Nesterov 1983); needs momentum.
+
+    Raises:
+        UserError: `nesterov` without momentum.
     """
+    if nesterov and momentum == 0:
+        raise UserError("train.optimizer: nesterov needs a momentum above 0, e.g. 0.9")
     return SGD(groups, lr, momentum, nesterov=nesterov, fused=True)
 
 
 @register("optimizer", "adam")
 def adam(
-    groups: Groups, *, lr: LearningRate, betas: tuple[float, float] = (0.9, 0.999)
+    groups: Groups, *, lr: LearningRate, betas: tuple[Decay, Decay] = (0.9, 0.999)
 ) -> Optimizer:
     """Adam (Kingma and Ba 2015).
 
@@ -53,7 +60,7 @@ def adam(
 
 @register("optimizer", "adamw")
 def adamw(
-    groups: Groups, *, lr: LearningRate, betas: tuple[float, float] = (0.9, 0.999)
+    groups: Groups, *, lr: LearningRate, betas: tuple[Decay, Decay] = (0.9, 0.999)
 ) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019).
 

@@ -80,6 +80,19 @@ def test_settings_reach_torch(settings, kind, expected):
         assert group["weight_decay"] == 0
 
 
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"name": "adam", "lr": 0.1, "betas": [0.9, 1.0]}, "less than 1"),
+        ({"name": "adamw", "lr": 0.1, "betas": [-0.1, 0.9]}, "or equal to 0"),
+        ({"name": "sgd", "lr": 0.1, "momentum": 0, "nesterov": True}, "nesterov needs a momentum"),
+    ],
+)
+def test_what_torch_would_refuse_is_refused_before(settings, what):
+    with pytest.raises(ValueError, match=what):
+        build_optimizer(tiny_model(), train_config(settings).optimizer.model_dump())
+
+
 @pytest.mark.parametrize("settings", [SGD, ADAM, ADAMW], ids=["sgd", "adam", "adamw"])
 def test_a_step_is_torchs_step(settings):
     """One group a parameter, written out by hand."""

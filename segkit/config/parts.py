@@ -33,9 +33,11 @@ WORD, NUMBERS = "<word>", "<numbers>"  # in pydantic's path of an error, but not
 
 
 class Section(BaseModel):
-    """A frozen mapping in which an unknown key is an error."""
+    """A frozen mapping of finite numbers and more, in which an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 def _can_be_built(value: Any) -> Any:
@@ -219,6 +221,8 @@ def options_in(docstring: str) -> dict[str, str]:
 
 def _bounded(hint: Any) -> Any:
     """Turn our notes, which need no pydantic, into pydantic's: `Bounds`, and checking functions."""
+    if get_origin(hint) is tuple:
+        return tuple[tuple(_bounded(each) for each in get_args(hint))]  # type: ignore[misc]
     if get_origin(hint) is not Annotated:
         return hint
     kind, *notes = get_args(hint)

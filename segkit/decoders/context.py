@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from segkit.blocks import ConvNormAct, NormName
 from segkit.channels_last import laid_out_like
+from segkit.errors import UserError
 
 
 def average_grid(x: Tensor, bins: int) -> Tensor:
@@ -66,6 +67,9 @@ class PyramidPooling(nn.Module):
         bins: cells along a side of each grid.
         norm: normalisation after each convolution, but of averages over the whole image.
 
+    Raises:
+        UserError: no bins, or one below 1.
+
     Source: Zhao et al. 2017, arXiv:1612.01105.
     """
 
@@ -73,6 +77,7 @@ class PyramidPooling(nn.Module):
         self, in_channels: int, out_channels: int, bins: Sequence[int], norm: NormName
     ) -> None:
         super().__init__()
+        _check_positive("bins", bins)
         width = max(1, in_channels // len(bins))
         self.pools = nn.ModuleList(Pooled(in_channels, width, each, norm) for each in bins)
         joined = in_channels + width * len(bins)
@@ -96,6 +101,9 @@ class AtrousPooling(nn.Module):
         norm: normalisation after each convolution, but of averages over the whole image.
         dropout: probability with which values are dropped at the end.
 
+    Raises:
+        UserError: no rates, or one below 1.
+
     Source: Chen et al. 2017, arXiv:1706.05587.
     """
 
@@ -108,6 +116,7 @@ class AtrousPooling(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
+        _check_positive("rates", rates)
         self.branches = nn.ModuleList([ConvNormAct(in_channels, out_channels, 1, norm)])
         for rate in rates:
             self.branches.append(ConvNormAct(in_channels, out_channels, 3, norm, dilation=rate))
@@ -119,3 +128,8 @@ class AtrousPooling(nn.Module):
         """Return the joined map."""
         joined: Tensor = self.join(torch.cat([branch(x) for branch in self.branches], dim=1))
         return joined
+
+
+def _check_positive(option: str, numbers: Sequence[int]) -> None:
+    if not numbers or min(numbers) < 1:
+        raise UserError(f"{option}={list(numbers)}: write one or more whole numbers from 1 upwards")

@@ -8,6 +8,7 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
 from segkit.decoders import DeepLabV3Decoder, PSPNetDecoder
 from segkit.decoders.context import average_grid
+from segkit.errors import UserError
 from segkit.receptive_field import sees_all
 
 
@@ -63,3 +64,12 @@ def test_a_batch_of_one_image_trains(decoder):
     logits.sum().backward()
     assert logits.shape == (1, 3, 32, 32)
     assert sees_all(network)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "option"), [(DeepLabV3Decoder, "rates"), (PSPNetDecoder, "bins")]
+)
+@pytest.mark.parametrize("numbers", [[], [0], [2, -1]])
+def test_numbers_below_one_are_refused(decoder, option, numbers):
+    with pytest.raises(UserError, match=f"^{option}=.* from 1 upwards$"):
+        decoder([16], [16], num_classes=5, **{option: numbers})
