@@ -183,6 +183,18 @@ def resolved_settings(config: Config, statistics: Statistics) -> dict[str, Any]:
     return settings
 
 
+def restore_training(content: dict[str, Any], source: Source) -> dict[str, Any]:
+    """Return the state of the training that a checkpoint was written in.
+
+    Raises:
+        UserError: it holds a model alone.
+    """
+    training: dict[str, Any] | None = content.get("training")
+    if training is None:
+        raise UserError(f"{source} holds a model alone; resume from the run's last.pt")
+    return training
+
+
 def restore_model(content: dict[str, Any], source: Source) -> SegmentationModel:
     """Rebuild the model of a checkpoint; opens no socket."""
     config = restore_config(content, source)

@@ -14,6 +14,7 @@ from segkit.checkpoint import (
     load_weights,
     restore_config,
     restore_model,
+    restore_training,
     save_checkpoint,
 )
 from segkit.config import load_config
@@ -153,6 +154,13 @@ def test_code_in_a_file_is_not_run_nor_advised(tmp_path):
     with pytest.raises(UserError, match=r"evil\.pt"):
         load_checkpoint(path)
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("training", [{}, {"training": None}])
+def test_a_model_alone_is_no_training(path, content, training):
+    save_checkpoint(path, {**content, **training})
+    with pytest.raises(UserError, match="holds a model alone"):
+        restore_training(load_checkpoint(path), path)
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -16,6 +16,7 @@ from segkit.checkpoint import (
     restore_card,
     restore_config,
     restore_settings,
+    restore_training,
 )
 from segkit.comparison.vary import INSTEAD, Vary, folder_name, is_experiment, load_varied
 from segkit.config import Config, load_config, move_data
@@ -180,9 +181,8 @@ def _is_trained(config: Config, settings: dict[str, Any]) -> bool:
             f"{config.run_dir} was trained with other settings ({'; '.join(changed)}); delete it, "
             "or name another folder by --out"
         )
-    return Progress(**content["training"]["position"]).is_finished(
-        config.train.epochs, config.train.patience
-    )
+    progress = Progress(**restore_training(content, last)["position"])
+    return progress.is_finished(config.train.epochs, config.train.patience)
 
 
 def other_differences(contestants: Sequence[Contestant], varied: str = DECODER) -> list[str]:

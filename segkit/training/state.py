@@ -19,6 +19,7 @@ from segkit.checkpoint import (
     load_weights,
     restore_classes,
     restore_settings,
+    restore_training,
     save_checkpoint,
 )
 from segkit.data.epoch_batches import EpochBatches
@@ -109,9 +110,7 @@ class TrainingState:
                 `override`, other settings.
         """
         content = load_checkpoint(path)
-        if "training" not in content:
-            raise UserError(f"{path} holds a model alone; resume from the run's last.pt")
-        training = content["training"]
+        training = restore_training(content, path)
         changed = changes(restore_settings(content, path), self.experiment.settings)
         length = training.get("length", self.sampler.length)
         if length != self.sampler.length:  # for example without the --overfit that it began with
