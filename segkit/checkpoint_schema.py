@@ -178,8 +178,8 @@ class _Training(_Strict):
         return self
 
 
-class _Content(BaseModel):
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+class Described(BaseModel):
+    """All that a checkpoint holds but weights and training; an exported file holds it, too."""
 
     format: int
     config: dict[str, Any] | None
@@ -188,13 +188,11 @@ class _Content(BaseModel):
     settings: dict[str, Any] | None = None
     classes: _Classes | None = None
     imports: Sequence[str] = ()
-    model: Tensors
     epoch: Count = 0
     scores: dict[str, Any] | None = None
-    training: _Training | None = None
 
     @model_validator(mode="after")
-    def _belongs_together(self) -> _Content:
+    def _belongs_together(self) -> Described:
         if self.config is None and self.settings is None:
             raise ValueError("neither config nor settings")
         if self.card is None and self.classes is None:
@@ -202,6 +200,13 @@ class _Content(BaseModel):
         if self.card and self.classes and self.card.class_names != self.classes.names:
             raise ValueError("classes and card disagree")
         return self
+
+
+class _Content(Described):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    model: Tensors
+    training: _Training | None = None
 
 
 def checked_content(raw: dict[str, Any], source: Source) -> dict[str, Any]:

@@ -51,9 +51,17 @@ def expected_logits(model: SegmentationModel, images: torch.Tensor) -> torch.Ten
 def save_and_open(form, network: DeployedModel, folder):
     path = folder / f"model{form.suffix}"
     dtype = "uint8" if network.takes_bytes else "float32"
-    metadata = {"config": {}, "card": {}, "stride": network.stride, "halo": ""}
-    metadata |= {"outputs": network.outputs, "input": {"dtype": dtype}}
-    metadata |= {"export": {"precision": "fp32"}}
+    classes = [{"name": f"c{n}", "color": [n, 0, 0]} for n in range(3)]  # as all networks here
+    labels = {str(n): f"c{n}" for n in range(3)}
+    metadata = {
+        **{"segkit": "0", "format": 2, "checkpoint": {"name": "a", "sha256": "0"}, "epoch": 1},
+        "config": {"model": {"encoder": {"name": "a"}, "decoder": {"name": "b"}}},
+        "card": {"name": "a", "root": ".", "splits": {}, "classes": classes, "label_map": labels},
+        **{"mean": MEAN, "std": STD, "legend": classes, "outputs": network.outputs},
+        **{"stride": network.stride, "halo": "", "receptive_field": None},
+        "input": {"name": "image", "dtype": dtype, "range": [0, 255], "channels": 3},
+        "export": {"format": "", "precision": "fp32"},
+    }
     form.save(form.build(network, 3, "fp32"), path, json.dumps(metadata))
     return form.open(path)
 

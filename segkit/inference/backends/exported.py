@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,6 @@ from segkit.errors import UserError
 from segkit.receptive_field import Halo
 
 KEY = "segkit"  # of the metadata in a file
-NEEDED = ("config", "card", "stride", "halo", "input", "export")
 Run = Callable[[NDArray[Any]], NDArray[Any]]  # from images to one output
 
 
@@ -35,6 +33,7 @@ class ExportedModel(ABC):
         self.path, self.metadata = path, metadata
         self.stride: int = metadata["stride"]
         self.precision: str = metadata["export"]["precision"]
+        self.num_classes = len(metadata["card"]["classes"])
         self.takes_bytes = metadata["input"]["dtype"] == "uint8"
 
     @abstractmethod
@@ -45,11 +44,22 @@ class ExportedModel(ABC):
         """
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """Return the logits of a batch `(N, C, H, W)`, see `Backend`."""
+        """Return the logits of a batch `(N, C, H, W)`, see `Backend`.
+
+        Raises:
+            UserError: the file returns something else.
+        """
         images = pixels.permute(0, 2, 3, 1).contiguous()
         if self.takes_bytes and images.is_floating_point():  # a view that has been resized
             images = 255 * images
-        return torch.from_numpy(self.run(images.numpy(), "logits"))
+        found = torch.from_numpy(self.run(images.numpy(), "logits"))
+        expected = (len(pixels), self.num_classes, *pixels.shape[-2:])
+        if found.shape != expected or not found.is_floating_point():
+            raise UserError(
+                f"{self.path} returns {found.dtype} of shape {tuple(found.shape)} for logits of "
+                f"shape {expected}; export the model again"
+            )
+        return found
 
     def halo(self, channels: int | None) -> Halo:
         """Return the halo that was worked out when the model was exported, see `Backend`."""
@@ -77,25 +87,19 @@ class GraphModel(ExportedModel):
         """
 
     def run(self, images: NDArray[Any], output: str) -> NDArray[Any]:
-        """Run the graph, see `ExportedModel`."""
+        """Run the graph, see `ExportedModel`.
+
+        Raises:
+            UserError: the runtime cannot.
+        """
         key = output, self.takes_bytes and images.dtype != "uint8"
-        if key not in self._opened:
-            self._opened[key] = self.open(*key)
-        return self._opened[key](images)
-
-
-def parse_metadata(text: str | None, path: Path) -> dict[str, Any]:
-    """Read the metadata of a file.
-
-    Raises:
-        UserError: there is none, or something else.
-    """
-    if not text:
-        raise UserError(f"{path} was not written by segkit export: it has no metadata of it")
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{path}: its metadata is damaged; export the model again") from error
-    if not isinstance(content, dict) or not set(NEEDED) <= content.keys():
-        raise UserError(f"{path}: its metadata is incomplete; export the model again")
-    return content
+        try:
+            if key not in self._opened:
+                self._opened[key] = self.open(*key)
+            return self._opened[key](images)
+        except Exception as error:  # of many types, for a damaged graph
+            why = str(error).strip().rpartition("\n")[2]
+            raise UserError(
+                f"{self.path} cannot be run on {len(images)} images of {images.shape[1]}x"
+                f"{images.shape[2]}: {why}; export the model again"
+            ) from error

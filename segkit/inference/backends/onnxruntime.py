@@ -10,7 +10,8 @@ import torch
 
 from segkit.errors import UserError
 from segkit.hardware import thread_count
-from segkit.inference.backends.exported import KEY, GraphModel, Run, parse_metadata
+from segkit.inference.backends.exported import KEY, GraphModel, Run
+from segkit.inference.backends.exported_schema import parse_metadata
 
 PROVIDERS = {
     "cpu": ["CPUExecutionProvider"],

@@ -13,7 +13,8 @@ import torch
 
 from segkit.errors import UserError
 from segkit.hardware import thread_count
-from segkit.inference.backends.exported import KEY, GraphModel, Run, parse_metadata
+from segkit.inference.backends.exported import KEY, GraphModel, Run
+from segkit.inference.backends.exported_schema import parse_metadata
 
 # the type that convolutions without int8 compute in, whatever the processor would prefer
 HINTS = {"fp32": "f32", "half": "bf16", "int8": "f32"}
@@ -32,7 +33,7 @@ class OpenVinoModel(GraphModel):
             self.graph = self.core.read_model(path)
             held = self.graph.has_rt_info([KEY])
             text = self.graph.get_rt_info([KEY]).astype(str) if held else None
-        except RuntimeError as error:
+        except Exception as error:  # of many types, for the bytes of a damaged file
             raise UserError(
                 f"{path} is damaged or no OpenVINO file, or lacks its {path.stem}.bin"
             ) from error
