@@ -3,7 +3,6 @@
 import contextlib
 
 import pytest
-import yaml
 from corpus_text import mutate
 from memory import peak_kb
 
@@ -36,8 +35,7 @@ def test_changed_cards_are_checked(tiny_set, tmp_path, monkeypatch, capsys, roun
     known = set(tmp_path.rglob("*"))
     for case in range(60 * rounds):
         changed = mutate(text, case)
-        with contextlib.suppress(Exception):  # a drawn data set would be drawn
-            assert "builtin" not in yaml.safe_load(changed)
+        assert "builtin" not in changed  # a drawn data set would be drawn
         tiny_set.card.write_bytes(changed.encode("utf-8", "surrogatepass"))
         assert main(["check-data", str(tiny_set.card)]) in (0, 1, 2), case
         capsys.readouterr()
