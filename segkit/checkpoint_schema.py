@@ -100,7 +100,7 @@ class _Classes(_Strict):
 class _Position(_Strict):
     """See `segkit.training.progress.Progress`."""
 
-    epoch: Count = 0
+    epoch: Count
     step: Count = 0
     loss_sum: float = 0.0
     seconds: Annotated[Finite, Field(ge=0)] = 0.0
@@ -188,7 +188,7 @@ class Described(BaseModel):
     settings: dict[str, Any] | None = None
     classes: _Classes | None = None
     imports: Sequence[str] = ()
-    epoch: Count = 0
+    epoch: Count
     scores: dict[str, Any] | None = None
 
     @model_validator(mode="after")
