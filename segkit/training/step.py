@@ -26,11 +26,16 @@ NORMS = (nn.modules.batchnorm._BatchNorm, nn.SyncBatchNorm)
 
 
 class NonFinite(Exception):
-    """Loss or gradient are not finite, once more than is tolerated; `batches` are those."""
+    """Loss or gradient are not finite, once more than is tolerated.
 
-    def __init__(self, batches: Sequence[Batch]) -> None:
+    Args:
+        batches: of this process.
+        loss: its part, which may be finite.
+    """
+
+    def __init__(self, batches: Sequence[Batch], loss: Tensor) -> None:
         super().__init__()
-        self.batches = batches
+        self.batches, self.loss = batches, loss
 
 
 class Step:
@@ -58,7 +63,8 @@ class Step:
         self.nonfinite = 0  # steps in a row
         self.agreement = Agreement(self.processes, self.hardware, self._may_be_late(state))
         self.agreed = Agreed()  # what was learnt with the newest step
-        self.before: Sequence[Batch] = ()  # of the step that is not told yet
+        # of the step that is not told yet
+        self.before: tuple[Sequence[Batch], Tensor] = ((), torch.zeros(()))
 
     def _may_be_late(self, state: TrainingState) -> bool:
         # torch's fused optimisers can leave out a step on the device
@@ -90,7 +96,7 @@ class Step:
             return network
         device = self.hardware.device
         with warnings.catch_warnings():
-            # it shall be called forward_sync_buffers, which torch 2.4 does not know
+            # it shall be called forward_sync_buffers, which torch 2.11 does not know
             warnings.simplefilter("ignore", FutureWarning)
             return DistributedDataParallel(
                 network,
@@ -118,12 +124,12 @@ class Step:
                 total += self.backward(batch, mask.long(), normalizer)
         state.scaler.unscale_(state.optimizer)
         unsound, self.agreed = self.agreement.reduce(self._unsound(total, self._gradient_norm()))
-        told = batches
+        told = batches, total
         if self.agreement.late:
-            told, self.before = self.before, batches
+            told, self.before = self.before, told
             state.optimizer.found_inf = unsound  # type: ignore[attr-defined]
         if self.agreed.unsound:
-            self._pass_over(told)
+            self._pass_over(*told)
             total = torch.zeros_like(total)  # the epoch's mean stays a number
             for buffer, before in zip(state.model.buffers(), statistics, strict=True):
                 buffer.copy_(before)
@@ -143,7 +149,7 @@ class Step:
             NonFinite: loss or gradient of the last step.
         """
         if self.agreement.read().unsound:
-            self._pass_over(self.before)
+            self._pass_over(*self.before)
 
     def backward(self, batch: Batch, target: Tensor, normalizer: Tensor) -> Tensor:
         """Add the gradient of a batch to that of the step, and return its part of the loss.
@@ -201,11 +207,11 @@ class Step:
         bad = (~torch.isfinite(loss)).float()
         return bad if overflow else bad + (~torch.isfinite(norm)).float()
 
-    def _pass_over(self, batches: Sequence[Batch]) -> None:
+    def _pass_over(self, batches: Sequence[Batch], loss: Tensor) -> None:
         """Count a step that is not finite, and drop its gradient."""
         self.nonfinite += 1
         if self.nonfinite > self.train.skip_nonfinite:
-            raise NonFinite(batches)
+            raise NonFinite(batches, loss)
         self.state.optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()

@@ -173,7 +173,7 @@ class Trainer:
             return work(*arguments)
         except NonFinite as error:
             remarks = self._notify("on_nonfinite", error.batches)
-            raise explain_nonfinite(self.step, error.batches, remarks) from error
+            raise explain_nonfinite(self.step, error, remarks) from error
 
     def _validate(self) -> Evaluation | None:
         epoch, train = self.state.progress.epoch + 1, self.experiment.train

@@ -186,7 +186,7 @@ def scripted(monkeypatch):
             loss = next(remaining)
             self.state.schedule.step()
             if loss is None:
-                raise NonFinite([])
+                raise NonFinite([], torch.tensor(float("nan")))
             return torch.tensor(loss)
 
         monkeypatch.setattr(Step, "__call__", call)

@@ -102,7 +102,7 @@ def test_a_run_that_is_there_is_left_alone(find_lr, tiny_config, tmp_path):
 
 
 def refuse(self, parts):
-    raise NonFinite([])
+    raise NonFinite([], torch.tensor(float("nan")))
 
 
 def stand_still(self, parts):

@@ -13,7 +13,7 @@ from segkit.errors import UserError
 from segkit.files import replacing
 from segkit.optim import learning_rate
 from segkit.training.listeners.base import Listener, Run
-from segkit.training.step import Step
+from segkit.training.step import NonFinite, Step
 
 
 class KeepNonFinite(Listener):
@@ -33,17 +33,24 @@ class KeepNonFinite(Listener):
         return f"the batch is kept in {path}"
 
 
-def explain_nonfinite(step: Step, batches: Sequence[Batch], remarks: Sequence[str]) -> UserError:
-    """Build the error that ends the run, with the remarks of the listeners."""
-    facts = _facts(step, batches)
+def explain_nonfinite(step: Step, found: NonFinite, remarks: Sequence[str]) -> UserError:
+    """Build the error that ends the run, with the remarks of the listeners.
+
+    All processes call it, and get the words of the first whose loss is not finite.
+    """
+    facts, processes = _facts(step, found.batches), step.processes
+    is_finite = bool(torch.isfinite(found.loss))
+    place = "" if is_finite or processes.count == 1 else f" in process {processes.rank}"
     ends = ", ".join([*remarks, "checkpoints stay as they were"])
-    return UserError(
-        f"loss or gradient are not finite in epoch {facts['epoch']} at step {facts['step']}: "
-        f"learning rate {facts['lr']:.2e}, gradient scale {facts['scale']:g}, largest logit "
-        f"{facts['largest_logit']:.3g}, samples {', '.join(facts['names'])}; lower "
+    words = (
+        f"loss or gradient are not finite in epoch {facts['epoch']} at step {facts['step']}"
+        f"{place}: learning rate {facts['lr']:.2e}, gradient scale {facts['scale']:g}, largest "
+        f"logit {facts['largest_logit']:.3g}, samples {', '.join(facts['names'])}; lower "
         "train.optimizer.lr, clip by train.clip_norm, use precision fp32, or pass over such steps "
         f"by train.skip_nonfinite; {ends}"
     )
+    _, first = min(processes.all_gather((is_finite, words)), key=lambda one: one[0])
+    return UserError(first)
 
 
 def _facts(step: Step, batches: Sequence[Batch]) -> dict[str, Any]:
