@@ -6,16 +6,17 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from threading import Thread
 from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from segkit.errors import UserError
+from segkit.errors import OutOfMemory, UserError, as_mistake
 
 TIMEOUT_S = 1800.0  # for another process, which may be reading all masks
 LATE_S, GONE_S = 20, 3  # until all have noticed that one does not answer, or has ended
@@ -142,11 +143,18 @@ def join_processes(device: torch.device, timeout_s: float = TIMEOUT_S) -> Iterat
     try:
         with _missing_told(store, rank, count, timeout_s):
             yield Processes(rank, count, dist.new_group(backend="gloo", timeout=timeout))
-    except UserError as error:
-        if not _is_first(store, str(error)):
+    except Exception as error:
+        mistake = as_mistake(error)
+        if mistake is None:
+            raise
+        if not _is_first(store, str(mistake)):
             _leave()
-        error.is_common = False
-        raise
+        if isinstance(mistake, OutOfMemory):
+            mistake = OutOfMemory(f"process {rank}: {mistake}")
+        mistake.is_common = False
+        if mistake is error:
+            raise
+        raise mistake from error
     finally:
         dist.destroy_process_group()
 
@@ -162,27 +170,52 @@ def _missing_told(store: Any, rank: int, count: int, timeout_s: float) -> Iterat
             raise
         is_late = "imed out" in str(error)
         missing = _find_missing(store, rank, count, LATE_S if is_late else GONE_S)
-        if not missing:
-            raise
         named = f"process{'es' if missing[1:] else ''} {', '.join(map(str, missing))}"
-        why = (
-            f"did not answer for {timeout_s:g} s; if it was slow and neither stopped nor cut off, "
-            "raise train.timeout"
-            if is_late
-            else "ended before the others; see what it said"
-        )
-        raise UserError(f"{named} {why}; checkpoints stay as they were") from error
+        if not missing:  # each runs, but one has given up waiting for another
+            why = (
+                f"the processes lost each other: one waited for {timeout_s:g} s, or the network "
+                "between them failed; if another was slow, raise train.timeout"
+            )
+        elif is_late:
+            why = (
+                f"{named} did not answer for {timeout_s:g} s; if it was slow and neither stopped "
+                "nor cut off, raise train.timeout"
+            )
+        else:
+            why = f"{named} ended before the others; see what it said"
+        raise UserError(f"{why}; checkpoints stay as they were") from error
 
 
 def _find_missing(store: Any, rank: int, count: int, patience_s: float) -> list[int]:
     """Return the processes that do not notice a failure within some seconds."""
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    try:
+
+    def look() -> list[int]:
         store.set(f"failed {attempt} {rank}", "")
         time.sleep(patience_s)
         return [other for other in range(count) if not store.check([f"failed {attempt} {other}"])]
-    except RuntimeError:  # the process that holds the store is gone
-        return []
+
+    missing = _ask(look, 2 * patience_s)
+    if missing is None:
+        return [] if rank == 0 or "TORCHELASTIC_RUN_ID" in os.environ else [0]
+    return missing
+
+
+def _ask(question: Callable[[], T], patience_s: float) -> T | None:
+    """Return what the store says; None if torchrun, or else process 0, which holds it, is gone.
+
+    Where that one is stopped, torch waits for ever.
+    """
+    answers = []
+
+    def ask() -> None:
+        with suppress(RuntimeError):  # the connection is lost
+            answers.append(question())
+
+    thread = Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(patience_s)
+    return answers[0] if answers else None
 
 
 def _leave() -> NoReturn:
@@ -194,10 +227,7 @@ def _leave() -> NoReturn:
 def _is_first(store: Any, message: str) -> bool:
     """Return whether no other process has told a message since torchrun started them."""
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    try:
-        return int(store.add(f"told {attempt} {message}", 1)) == 1
-    except RuntimeError:  # the process that holds the store is gone
-        return True
+    return _ask(lambda: int(store.add(f"told {attempt} {message}", 1)) == 1, GONE_S) is not False
 
 
 def was_restarted() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory")  # in a RuntimeError of torch's
 LONGEST = 200  # characters of a value or a name in an error
 
 
@@ -18,6 +19,39 @@ class UserError(ValueError):
     """
 
     is_common = True
+
+
+class OutOfMemory(UserError):
+    """A part of the work does not fit in memory; torchrun's processes say which of them it was."""
+
+
+def as_mistake(error: Exception) -> UserError | None:
+    """Return an error as a user's mistake, which it is where the system refuses something, too.
+
+    Any look at a path may be the first, and any line the one that memory is too small for.
+
+    Returns:
+        None for other errors, which are segkit's.
+    """
+    if isinstance(error, UserError):
+        return error
+    if is_out_of_memory(error):
+        return OutOfMemory(
+            f"memory is full ({str(error) or 'Python has none left'}); take smaller batches or "
+            "images, fewer data.workers, or end other programs; --debug shows where it was"
+        )
+    if not isinstance(error, OSError):
+        return None
+    if error.filename is None:
+        return UserError(f"the system refuses something: {error}; --debug shows what it was")
+    return UserError(
+        f"cannot use {error.filename}: {error.strerror}; mend that, or name another path"
+    )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether the memory of the CPU, or of MPS, is full; CUDA has an error of its own."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:

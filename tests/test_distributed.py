@@ -1,6 +1,7 @@
 """Processes that must agree, and one that is missing: told, where waiting would never end."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -49,16 +50,18 @@ def test_a_process_alone_takes_no_facts():
     SINGLE.require_equal(lambda: pytest.fail("read for nothing"))
 
 
-def lose_one(rank, port, folder, how, group):
+def lose_one(rank, port, folder, how, group, lost):
     torch.set_num_threads(1)
     become(rank, port)
     distributed.LATE_S = distributed.GONE_S = 1
     try:
         with join_processes(torch.device("cpu"), timeout_s=2) as processes:
             processes.barrier()
-            if rank == 1 and how == "late":
-                time.sleep(8)
-            if rank == 1:
+            if rank == lost:
+                if how == "late":
+                    time.sleep(8)
+                if how == "stopped":
+                    os.kill(os.getpid(), signal.SIGSTOP)
                 os._exit(0)
             if group == "waiting":
                 processes.barrier()
@@ -69,19 +72,57 @@ def lose_one(rank, port, folder, how, group):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("group", ["waiting", pytest.param("step", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(  # process 0 holds the store, which is asked who is missing
+    ("group", "lost"), [("waiting", 0), ("step", 1)]
+)
 @pytest.mark.parametrize(
     ("how", "why"),
     [
-        ("late", "process 1 did not answer for 2 s; if it was slow and neither stopped nor cut"),
-        ("gone", "process 1 ended before the others; see what it said"),
+        ("late", "did not answer for 2 s; if it was slow and neither stopped nor cut off, raise"),
+        (
+            "stopped",
+            "did not answer for 2 s; if it was slow and neither stopped nor cut off, raise",
+        ),
+        ("gone", "ended before the others; see what it said"),
     ],
 )
-def test_a_missing_process_is_named(tmp_path, free_port, how, why, group):
+def test_a_missing_process_is_named(tmp_path, free_port, how, why, group, lost):
     start = time.monotonic()
-    torch.multiprocessing.spawn(lose_one, (free_port, str(tmp_path), how, group), nprocs=2)
-    assert (tmp_path / "said").read_text().startswith(why)
+    arguments = (free_port, str(tmp_path), how, group, lost)
+    running = torch.multiprocessing.spawn(lose_one, arguments, nprocs=2, join=False)
+    while not running.join(timeout=0.2):
+        if how == "stopped" and not running.processes[1 - lost].is_alive():
+            os.kill(running.processes[lost].pid, signal.SIGCONT)
+    assert (tmp_path / "said").read_text().startswith(f"process {lost} {why}")
     assert time.monotonic() - start < 60
+
+
+def come_late(rank, port, folder):
+    become(rank, port)
+    os.environ |= dict.fromkeys(("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"), "0")
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+    distributed.LATE_S = distributed.GONE_S = 1
+    said = "nothing"
+    try:
+        with join_processes(torch.device("cpu"), timeout_s=2) as processes:
+            processes.barrier()
+            time.sleep(5 * rank)
+            processes.barrier()
+    except UserError as error:
+        said = str(error)
+    Path(folder, f"{rank}").write_text(said)
+
+
+@pytest.mark.slow
+def test_one_that_comes_after_the_others_have_given_up_says_so(tmp_path, free_port):
+    # as torchrun holds it, while its processes end
+    store = torch.distributed.TCPStore(
+        "127.0.0.1", free_port, is_master=True, wait_for_workers=False
+    )
+    torch.multiprocessing.spawn(come_late, (free_port, str(tmp_path)), nprocs=2)
+    assert (tmp_path / "0").read_text().startswith("process 1 did not answer for 2 s")
+    assert (tmp_path / "1").read_text().startswith("the processes lost each other: one waited ")
+    del store
 
 
 def test_other_errors_pass():

@@ -20,7 +20,7 @@ from types import ModuleType
 
 import segkit
 from segkit.commands.options import add_common
-from segkit.errors import UserError
+from segkit.errors import UserError, as_mistake
 from segkit.invocation import started_as
 from segkit.registry import import_parts
 
@@ -52,10 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads what is printed, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (UserError, OSError, KeyboardInterrupt) as error:
-        if "--debug" in words:
+    except (Exception, KeyboardInterrupt) as error:
+        known = error if isinstance(error, KeyboardInterrupt) else as_mistake(error)
+        if known is None or "--debug" in words:
+            _tell_torchrun(f"{type(error).__name__}: {error}")
             raise
-        return _tell(_refusal(error) if isinstance(error, OSError) else error)
+        return _tell(known)
 
 
 def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
@@ -86,15 +88,6 @@ def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
 def load(command: str) -> ModuleType:
     """Import the module of a command."""
     return import_module(f"{__name__}.{command.replace('-', '_')}")
-
-
-def _refusal(error: OSError) -> UserError:
-    """Tell what the system refuses, wherever it was asked: any look at a path may be the first."""
-    if error.filename is None:
-        return UserError(f"the system refuses something: {error}; --debug shows what it was")
-    return UserError(
-        f"cannot use {error.filename}: {error.strerror}; mend that, or name another path"
-    )
 
 
 def _tell_torchrun(message: str) -> None:

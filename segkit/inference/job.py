@@ -8,14 +8,12 @@ from pathlib import Path
 import torch
 
 from segkit.data.images import Pixels
-from segkit.errors import UserError
+from segkit.errors import UserError, is_out_of_memory
 from segkit.inference.finite import NotFinite
 from segkit.inference.inputs import Source, read_ahead, read_sources
 from segkit.inference.outputs import MASKS_ALONE, Outputs, Unwritable, Writer
 from segkit.inference.predictor import Predictor
 from segkit.inference.video import Video, predict_video
-
-OUT_OF_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory")
 
 
 class PredictionJob:
@@ -67,9 +65,8 @@ class PredictionJob:
             except UserError as error:
                 reason = " ".join(str(error).splitlines())
             except (RuntimeError, MemoryError) as error:
-                # on the CPU and on MPS, torch raises a plain RuntimeError
-                plain = any(words in str(error) for words in OUT_OF_MEMORY)
-                if not plain and not isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+                is_of_cuda = isinstance(error, torch.cuda.OutOfMemoryError)
+                if not is_of_cuda and not is_out_of_memory(error):
                     raise
                 remedy = self._remedy()
                 reason = f"{source.path}: needs more memory than there is; use {remedy}"

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 
 from segkit.data.batch import Batch
-from segkit.errors import UserError
+from segkit.errors import OutOfMemory
 from segkit.training.step import Step
 
 
-def explain_shortage(step: Step, batches: Sequence[Batch]) -> UserError:
+def explain_shortage(step: Step, batches: Sequence[Batch]) -> OutOfMemory:
     """Build the error that ends the run; it tries out how many images do fit."""
     batch = max(batches, key=lambda batch: batch.images.numel())
     count, _, height, width = batch.images.shape
@@ -27,7 +27,7 @@ def explain_shortage(step: Step, batches: Sequence[Batch]) -> UserError:
         )
     else:
         way_out = "not even for one: take smaller crops in data.train_transforms"
-    return UserError(
+    return OutOfMemory(
         f"{step.hardware.name} has too little memory to train on {count} images of "
         f"{height}x{width} at once; {way_out}, or recompute the encoder by "
         "model.encoder.checkpointing=true; checkpoints stay as they were"

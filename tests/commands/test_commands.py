@@ -67,6 +67,39 @@ def test_an_unknown_command_is_a_mistake(capsys):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+def failing(error, monkeypatch):
+    def run(arguments):
+        raise error
+
+    monkeypatch.setattr("segkit.commands.config.run", run)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        MemoryError("Unable to allocate 9.31 GiB for an array"),
+        RuntimeError("[...] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"),
+    ],
+)
+def test_too_little_memory_is_a_sentence(error, monkeypatch, capsys):
+    failing(error, monkeypatch)
+    assert main(["config", "unet_vgg16"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: memory is full (")
+    assert str(error) in said.replace("\n", " ")
+    with pytest.raises(type(error)):
+        main(["config", "unet_vgg16", "--debug"])
+
+
+def test_torchrun_is_given_the_last_words_of_a_fault(tmp_path, monkeypatch):
+    failing(KeyError("of mine"), monkeypatch)
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    with pytest.raises(KeyError):
+        main(["config", "unet_vgg16"])
+    assert json.loads((tmp_path / "error.json").read_text())["message"] == "KeyError: 'of mine'"
+
+
 def test_a_reader_that_has_enough_is_no_error():
     command = f"{sys.executable} -m segkit config --keys | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT)

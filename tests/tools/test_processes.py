@@ -263,6 +263,47 @@ def test_a_mistake_that_the_second_process_alone_meets_is_told(
     assert f"error: {cut}" in cause
 
 
+ODD = """
+import os
+import segkit
+import torch
+
+@segkit.register("loss", "odd")
+class Odd(torch.nn.Module):
+    \"\"\"Fails in process 1.\"\"\"
+
+    def forward(self, logits, target):
+        loss = torch.nn.functional.cross_entropy(logits, target, ignore_index=255)
+        if os.environ["RANK"] == "1":
+            {fault}
+        return loss
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "said", "told"),
+    [
+        ("loss = loss * float('nan')", "not finite in epoch 1 at step 1 in process 1: ", 1),
+        ("raise MemoryError", "process 1: memory is full (", 1),
+        ("raise torch.cuda.OutOfMemoryError", "process 1: CPU with 1 thread has too little ", 1),
+        ("raise KeyError('of mine')", "KeyError: 'of mine'", 0),
+    ],
+    ids=("nan", "memory", "device memory", "fault"),
+)
+def test_what_happens_to_one_process_alone_is_told_with_its_number(
+    fault, said, told, tiny_config, together, tmp_path
+):
+    (tmp_path / "odd.py").write_text(ODD.format(fault=fault))
+    config = tiny_config({**PLAIN, "train.epochs": 1, "train.loss": {"name": "odd"}})
+    code, output = together("tools/train.py", config, "--import", tmp_path / "odd.py")
+    assert code == 1
+    assert output.count("error: ") == told, output
+    assert said in output
+    _, cause = (tmp_path / "page").read_text().split("Root Cause")  # torchrun's last words
+    assert said in cause
+
+
 @pytest.mark.parametrize(
     ("other", "said"),
     [
