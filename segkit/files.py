@@ -14,6 +14,7 @@ from segkit.errors import UserError
 from segkit.interrupt import unfinished
 
 PATIENCE_S = 10.0  # with a virus scanner, or with a program that shows a file
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
 _TEMPORARY = "segkit-tmp"  # part of every temporary name
 
 
@@ -31,7 +32,7 @@ def replacing(path: Path, *, previous: Path | None = None, durable: bool = False
     """
     beginning = path.name[:40]  # the whole one may be as long as names can be
     temporary = path.with_name(f".{beginning}.{_TEMPORARY}-{secrets.token_hex(6)}{path.suffix}")
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_LINK
     is_ours = True
     try:
         unfinished.add(temporary)
@@ -75,6 +76,19 @@ def write_file(path: Path, content: str | bytes) -> None:
     try:
         with replacing(path) as temporary:
             temporary.write_bytes(content)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def append_line(path: Path, text: str) -> None:
+    """Append a line to a file, as UTF-8; a link in its place is not followed."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | _NO_LINK, 0o666)
+
+    try:
+        with open(path, "a", encoding="utf-8", opener=opener) as file:
+            file.write(text + "\n")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 

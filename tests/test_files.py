@@ -9,7 +9,7 @@ from hostile import hostile_texts
 
 from segkit import files
 from segkit.errors import UserError
-from segkit.files import below, remove_leftovers, replacing, write_file
+from segkit.files import append_line, below, remove_leftovers, replacing, write_file
 
 
 def test_a_file_appears_whole_with_the_usual_rights(tmp_path):
@@ -68,6 +68,17 @@ def test_a_planted_link_is_not_followed(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="cannot write"):
         write_file(tmp_path / "a.txt", "text")
     assert victim.read_text() == "precious"
+
+
+def test_lines_are_appended_but_not_through_a_link(tmp_path):
+    for line in ("one", "zwei ä"):
+        append_line(tmp_path / "log", line)
+    assert (tmp_path / "log").read_text("utf-8") == "one\nzwei ä\n"
+    assert not (tmp_path / "log").stat().st_mode & 0o111
+    (tmp_path / "link").symlink_to(tmp_path / "log")
+    with pytest.raises(UserError, match=r"cannot write .*link"):
+        append_line(tmp_path / "link", "three")
+    assert (tmp_path / "log").read_text("utf-8") == "one\nzwei ä\n"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 
+from segkit.commands import main
 from segkit.config import load_config
 from segkit.errors import UserError
 from segkit.experiment import Experiment
@@ -74,6 +75,8 @@ def test_what_is_gone_is_made_again(deed, changed, tmp_path):
     assert epochs_in(run / "checkpoints/last.pt") == 3
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 3
     assert (run / "samples/epoch_003.png").is_file()
+    assert load_config(run / "config.yaml").train.epochs == 3
+    assert main(["train", str(run), "--resume", "--device", "cpu"]) == 0
 
 
 @pytest.mark.slow

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from segkit.console import PlainColumn, PlainConsole, printable
 from segkit.data.statistics import statistics_lines
-from segkit.errors import UserError
 from segkit.evaluation import Scores
 from segkit.evaluation.scores import percent
+from segkit.files import append_line
 from segkit.optim import learning_rate
 from segkit.training.listeners.base import Listener, Run
 from segkit.training.progress import Row
@@ -75,13 +75,8 @@ class ConsoleLog(Listener):
     def on_log(self, text: str) -> None:
         """Print a line and keep it."""
         self.console.print(text)
-        if self.file is None:
-            return
-        try:
-            with self.file.open("a", encoding="utf-8") as file:
-                file.write(printable(text) + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write {self.file}: {error}") from error
+        if self.file is not None:
+            append_line(self.file, printable(text))
 
     def on_start(self, trainer: Run) -> None:
         """Print what is trained, on what, and where."""

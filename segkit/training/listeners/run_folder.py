@@ -98,10 +98,7 @@ class RunFolder(Listener):
             if trainer.resumed_from == self.previous:
                 # otherwise the next save would keep the damaged one instead
                 move(self.previous, self.last)
-            if experiment.config is not None:
-                write_file(self.path / RUN_CONFIG, dump_config(experiment.config))
-            facts = environment(experiment)
-            write_file(self.path / ENVIRONMENT, json.dumps(facts, indent=2) + "\n")
+            self._write_settings(experiment)
             if trainer.resumed_from is not None and trainer.state.progress.history:
                 # a process killed after the last checkpoint did not come to it
                 self._write_tables(trainer)
@@ -147,9 +144,17 @@ class RunFolder(Listener):
         if not trainer.experiment.processes.is_main:
             return
         try:
+            if not (self.path / ENVIRONMENT).exists():  # somebody has moved the folder away
+                self._write_settings(trainer.experiment)
             self.write_history(trainer.state.progress.history)
         except UserError as error:
             trainer.log(f"WARNING: {error}; it is written again after the next epoch")
+
+    def _write_settings(self, experiment: Experiment) -> None:
+        if experiment.config is not None:
+            write_file(self.path / RUN_CONFIG, dump_config(experiment.config))
+        facts = environment(experiment)
+        write_file(self.path / ENVIRONMENT, json.dumps(facts, indent=2) + "\n")
 
     def write_history(self, history: Sequence[Row]) -> None:
         """Write one row an epoch, whole each time, so that a resumed run leaves no double rows."""
