@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -78,6 +79,16 @@ def write_file(path: Path, content: str | bytes) -> None:
             temporary.write_bytes(content)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def require_file(path: Path) -> None:
+    """Refuse a pipe or a device, which may never end.
+
+    Raises:
+        OSError: it is one, or there is nothing.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError("it is no file, but a folder, a pipe or a device")
 
 
 def append_line(path: Path, text: str) -> None:

@@ -11,6 +11,8 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
+from segkit.files import require_file
+
 DTYPES = (
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool),
     *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
@@ -24,6 +26,7 @@ def read_torch_file(path: Path) -> Any:
     Raises:
         Exception: of nearly any kind, where the file is damaged or no such file.
     """
+    require_file(path)
     if zipfile.is_zipfile(path):  # torch writes a checksum of each part, but reads none
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(part.file_size for part in archive.infolist())

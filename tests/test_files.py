@@ -8,8 +8,11 @@ import pytest
 from hostile import hostile_texts
 
 from segkit import files
+from segkit.checkpoint import load_checkpoint
+from segkit.data.raster import raster_size, read_raster
 from segkit.errors import UserError
 from segkit.files import append_line, below, remove_leftovers, replacing, write_file
+from segkit.inference.video import Video
 
 
 def test_a_file_appears_whole_with_the_usual_rights(tmp_path):
@@ -79,6 +82,24 @@ def test_lines_are_appended_but_not_through_a_link(tmp_path):
     with pytest.raises(UserError, match=r"cannot write .*link"):
         append_line(tmp_path / "link", "three")
     assert (tmp_path / "log").read_text("utf-8") == "one\nzwei ä\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        *(
+            (name, read)
+            for name in ("a.png", "a.tif", "a.npy")
+            for read in (read_raster, raster_size)
+        ),
+        *(("a.mp4", Video), ("a.pt", load_checkpoint)),
+    ],
+)
+def test_a_pipe_is_refused_as_nothing_may_ever_come(name, read, tmp_path):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match=f"{name}.* it is no file, but"):
+        read(tmp_path / name)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def read_yaml(path: Path, shipped: Sequence[str] = ()) -> tuple[dict[str, Any], 
         hint = f"did you mean {held}?" if held.is_file() else "name a YAML file"
         raise UserError(f"{path} is a folder; {hint}")
     if not path.is_file():
-        siblings = [str(p) for p in sorted(path.parent.glob("*.yaml"))]
+        siblings = [str(p) for p in sorted(path.parent.glob("*.yaml")) if p != path]
         near = nearest(str(path), [*siblings, *shipped])
         hint = f"; did you mean {near}?" if near else ""
         raise UserError(f"{path} is not a file{hint}")

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from segkit.data.card import Card, Split, split_of
 from segkit.data.raster import SUFFIXES, raster_files
 from segkit.errors import UserError
+from segkit.files import require_file
 
 
 class Pair(NamedTuple):
@@ -147,8 +148,7 @@ def _read_list(path: Path, name_suffix: str, known: Set[str]) -> list[str]:
     A card may point at any text file, whose content is nobody's business.
     """
     try:
-        if path.exists() and not path.is_file():  # a device may never end
-            raise OSError("it is no file")
+        require_file(path)
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error

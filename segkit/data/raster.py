@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from segkit.errors import UserError
-from segkit.files import walk
+from segkit.files import require_file, walk
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 LOSSLESS_SUFFIXES = (".png", ".bmp", ".gif", *TIFF_SUFFIXES, ".npy")
@@ -221,6 +221,7 @@ def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 def _user_errors(path: Path) -> Iterator[None]:
     """Report any failure: the bytes of a damaged file may lead a reader anywhere."""
     try:
+        require_file(path)
         yield
     except UserError:
         raise

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from segkit.data.images import Pixels
 from segkit.errors import UserError
 from segkit.features import Size
+from segkit.files import require_file
 from segkit.inference.inputs import read_ahead
 from segkit.inference.outputs import Unwritable, Writer, output_path, writing
 from segkit.inference.predictor import Predictor
@@ -27,6 +28,10 @@ class Video:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        try:
+            require_file(path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read as a video: {error}") from error
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
             raise UserError(f"{path}: cannot be read as a video; replace the file")
