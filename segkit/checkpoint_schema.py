@@ -100,7 +100,7 @@ class _Classes(_Strict):
 class _Position(_Strict):
     """See `segkit.training.progress.Progress`."""
 
-    epoch: Count
+    epoch: Count = 0
     step: Count = 0
     loss_sum: float = 0.0
     seconds: Annotated[Finite, Field(ge=0)] = 0.0

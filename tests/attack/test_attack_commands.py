@@ -1,4 +1,4 @@
-"""Changed checkpoints, run folders, models of the hub and exported files, in all commands."""
+"""Changed checkpoints, run folders, hub models, videos and exported files, in all commands."""
 
 import contextlib
 import pickle
@@ -6,6 +6,8 @@ import random
 import re
 import shutil
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from corpus_json import mutate as mutate_json
@@ -184,6 +186,28 @@ def test_changed_models_of_the_hub(run, config, tiny_set, call, tmp_path, rounds
         description.write_bytes(changed.encode("utf-8", "surrogatepass"))
         call(*random.Random(case).choice(commands))
     count("models of the hub", 150 * rounds)
+
+
+def test_changed_videos(run, call, tmp_path, rounds, count):
+    videos = {}
+    for suffix, codec in ((".avi", "MJPG"), (".mp4", "mp4v"), (".mkv", "mp4v")):
+        path = tmp_path / f"video{suffix}"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 10, (32, 24))
+        for frame in np.random.default_rng(0).integers(0, 255, (4, 24, 32, 3), np.uint8):
+            writer.write(frame)
+        writer.release()
+        videos[path] = path.read_bytes()
+    for case in range(150 * rounds):
+        rng = random.Random(case)
+        path, whole = rng.choice([*videos.items()])
+        torn = bytearray(whole)
+        for _ in range(rng.choice((1, 3, 30))):
+            torn[rng.randrange(rng.choice((600, len(torn))))] = rng.choice(
+                (0, 128, 255, case % 256)
+            )
+        path.write_bytes(torn[: rng.choice((len(torn), len(torn), rng.randrange(len(torn))))])
+        call("predict", run, path, "--out", "out/masks", "--overlay", "--device", "cpu")
+    count("videos", 150 * rounds)
 
 
 def test_changed_exported_files(run, tiny_set, call, tmp_path, rounds, count):

@@ -97,9 +97,11 @@ class GraphModel(ExportedModel):
             if key not in self._opened:
                 self._opened[key] = self.open(*key)
             return self._opened[key](images)
+        except MemoryError:
+            raise
         except Exception as error:  # of many types, for a damaged graph
             why = str(error).strip().rpartition("\n")[2]
             raise UserError(
-                f"{self.path} cannot be run on {len(images)} images of {images.shape[1]}x"
-                f"{images.shape[2]}: {why}; export the model again"
+                f"{self.path} cannot be run on images of shape {images.shape}: {why}; use smaller "
+                "tiles if memory is short, else export the model again"
             ) from error
