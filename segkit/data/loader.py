@@ -6,6 +6,7 @@ import atexit
 import multiprocessing
 import weakref
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from typing import Any, TypeVar
 
@@ -53,7 +54,7 @@ class Loader:
         self.pin_memory = pin_memory
         self.tell: Callable[[str], object] = PlainConsole(stderr=True).print
         self.loader = self._build()
-        self._workers: list[multiprocessing.process.BaseProcess] = []
+        self._workers: list[BaseProcess] = []
         self._last: Batch | None = None
         self._told = False
 
@@ -117,7 +118,13 @@ class Loader:
             try:
                 check_room(self.workers)
                 with signals_held():
-                    batches = iter(self.loader)
+                    try:
+                        batches = iter(self.loader)
+                        self._keep(_started_since(others), batches)
+                    except BaseException:  # an interrupt that another thread took, for example
+                        for worker in _started_since(others):
+                            worker.kill()  # as the end of this process would await it for ever
+                        raise
             except OSError as error:
                 self.tell(
                     f"WARNING: no loading processes can be started ({error.strerror}), so this one "
@@ -127,17 +134,20 @@ class Loader:
                 self.workers = 0
                 self.loader = self._build()
                 return iter(self.loader)
-            self._workers += [p for p in multiprocessing.active_children() if p not in others]
-            for worker in self._workers:
-                # at the end of this process, as SIGTERM, which would end it, is ignored; a
-                # process of multiprocessing's has finalizers instead of atexit's functions
-                atexit.register(worker.kill)
-                Finalize(None, worker.kill, exitpriority=0)
-            # before the garbage collector takes torch's iterator apart, whose workers it would
-            # await for seconds each then
-            self._end = weakref.finalize(self, batches._shutdown_workers)  # type: ignore[attr-defined]
-            self._end.atexit = False
             return batches
+
+    def _keep(self, workers: list[BaseProcess], batches: Any) -> None:
+        """See to it that workers end with this process, and with the loader."""
+        self._workers += workers
+        for worker in workers:
+            # at the end of this process, as SIGTERM, which would end it, is ignored; a
+            # process of multiprocessing's has finalizers instead of atexit's functions
+            atexit.register(worker.kill)
+            Finalize(None, worker.kill, exitpriority=0)
+        # before the garbage collector takes torch's iterator apart, whose workers it would
+        # await for seconds each then
+        self._end = weakref.finalize(self, batches._shutdown_workers)
+        self._end.atexit = False
 
     def _received(self, batch: Batch | Piped) -> Batch:
         if isinstance(batch, Batch):
@@ -150,6 +160,10 @@ class Loader:
                 "run --shm-size and ulimit -n, or lower data.workers"
             )
         return Batch(torch.from_numpy(batch.images), torch.from_numpy(batch.masks), batch.names)
+
+
+def _started_since(others: list[BaseProcess]) -> list[BaseProcess]:
+    return [process for process in multiprocessing.active_children() if process not in others]
 
 
 class _Guarded(Dataset[Sample | UserError]):

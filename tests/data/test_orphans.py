@@ -1,4 +1,4 @@
-"""A process that is killed takes those with it that it has started to read data."""
+"""A process that is killed or interrupted takes those with it that it has started to read data."""
 
 import multiprocessing
 import os
@@ -82,3 +82,20 @@ def test_nobody_outlives_a_killed_parent(work, monkeypatch):
         for pid in {parent.pid, *started}:
             if state(pid) not in (None, "Z"):
                 os.kill(pid, signal.SIGKILL)
+
+
+def test_an_interrupt_while_they_are_started_leaves_none(monkeypatch):
+    """They ignore SIGTERM, by which multiprocessing would end them before it awaits them."""
+
+    def interrupted(self, workers, batches):
+        assert len(workers) == 2
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loader, "_keep", interrupted)
+    before = multiprocessing.active_children()
+    with pytest.raises(KeyboardInterrupt):
+        list(Loader(Slow(), EpochBatches(4, 1), 2))
+    for process in multiprocessing.active_children():
+        if process not in before:
+            process.join(10)
+            assert not process.is_alive()
