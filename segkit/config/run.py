@@ -1,4 +1,4 @@
-"""The config that a run folder keeps."""
+"""The config that a run folder keeps, and the names of its records."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from segkit.errors import UserError
 from segkit.invocation import import_hint
 
 ENVIRONMENT = "env.json"
+HISTORY = "metrics.jsonl"
 
 
 def load_run(folder: Path, overrides: Sequence[str] = (), data_root: str | None = None) -> Config:

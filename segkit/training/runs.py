@@ -14,13 +14,12 @@ from segkit.checkpoint import LAST, PREVIOUS
 from segkit.checkpoint_schema import first_problem
 from segkit.config.flatten import flatten
 from segkit.config.load import RUN_CONFIG
-from segkit.config.run import ENVIRONMENT
+from segkit.config.run import ENVIRONMENT, HISTORY
 from segkit.errors import UserError
 from segkit.training.progress import Progress
 from segkit.yaml_text import read_yaml_file
 
 NOT_COMPARED = ("run_dir",)
-HISTORY = "metrics.jsonl"
 _ROW = TypeAdapter(dict[str, float | None])
 
 

@@ -4,6 +4,8 @@ import json
 import random
 from typing import Any
 
+from attack.documents import any_place, changed, torn
+
 VALUES = (  # each is written as it stands, in the place of a value
     *("null", "true", "0", "-1", "1.5", "1e400", "NaN", "-Infinity", "[]", "{}", '""', "[[]]"),
     *("9" * 20, "9" * 5000, "1e-400", "[null]", "[1, 2]", '{"name": 3}', '{"name": "unet"}'),
@@ -15,30 +17,27 @@ VALUES = (  # each is written as it stands, in the place of a value
 
 def mutate(text: str, case: int) -> str:
     """Change a JSON document in one to three places."""
-    rng = random.Random(case)
-    for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        text = rng.choice((_value, _value, _value, _value, _key, _bytes))(text, rng)
-    return text
+    return changed(text, case, (_value, _value, _value, _value, _key, _characters))
 
 
 def _value(text: str, rng: random.Random) -> str:
     """Put one of `VALUES` in the place of a value, at any depth."""
-    found = _places(text)
-    if not found:
+    data = _read(text)
+    place = any_place(data, rng)
+    if place is None:
         return text
-    data, places = found
-    holder, key = rng.choice(places)
+    holder, key = place
     holder[key] = "PLACE"
     return json.dumps(data).replace('"PLACE"', rng.choice(VALUES), 1)
 
 
 def _key(text: str, rng: random.Random) -> str:
     """Leave out a key or an item, or give it another name or twice."""
-    found = _places(text)
-    if not found:
+    data = _read(text)
+    place = any_place(data, rng)
+    if place is None:
         return text
-    data, places = found
-    holder, key = rng.choice(places)
+    holder, key = place
     value = holder.pop(key)
     if isinstance(holder, list):
         holder += [value] * rng.choice((0, 2))
@@ -47,27 +46,15 @@ def _key(text: str, rng: random.Random) -> str:
     return json.dumps(data)
 
 
-def _bytes(text: str, rng: random.Random) -> str:
-    """Cut, repeat or exchange a few characters."""
-    start = rng.randrange(len(text) + 1)
-    end = min(len(text), start + rng.choice((0, 1, 2, 10, 100)))
-    odd = rng.choice(("", text[start:end] * 3, rng.choice(VALUES), chr(rng.randrange(1, 0xD7FF))))
-    return text[:start] + odd + text[end:]
+def _characters(text: str, rng: random.Random) -> str:
+    return torn(text, rng, VALUES)
 
 
-def _places(text: str) -> tuple[Any, list[tuple[Any, Any]]] | None:
-    """Return the document and all (mapping or list, key) in it; None if it is broken by now."""
+def _read(text: str) -> Any:
+    """Return the document; None if it is broken by now."""
     try:
         data = json.loads(text)
         json.dumps(data)
     except (ValueError, RecursionError):
         return None
-    found: list[tuple[Any, Any]] = []
-    todo = [(data, 0)]
-    while todo:
-        each, depth = todo.pop()
-        if isinstance(each, (dict, list)) and depth < 20:
-            keys = list(each) if isinstance(each, dict) else list(range(len(each)))
-            found += [(each, key) for key in keys]
-            todo += [(each[key], depth + 1) for key in keys]
-    return (data, found) if found else None
+    return data

@@ -4,6 +4,7 @@ import random
 from typing import Any
 
 import yaml
+from attack.documents import any_place, changed, torn
 
 VALUES = (  # each is written as it stands, in the place of a value
     *("", "~", "true", "0", "-1", "1.5", ".nan", ".inf", "1e400", "[]", "{}", "[[]]", "''"),
@@ -27,30 +28,27 @@ VALUES = (  # each is written as it stands, in the place of a value
 
 def mutate(text: str, case: int) -> str:
     """Change a YAML document in one to three places."""
-    rng = random.Random(case)
-    for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        text = rng.choice((_value, _value, _value, _value, _key, _bytes, _bomb))(text, rng)
-    return text
+    return changed(text, case, (_value, _value, _value, _value, _key, _characters, _bomb))
 
 
 def _value(text: str, rng: random.Random) -> str:
     """Put one of `VALUES` in the place of a value, at any depth."""
-    found = _places(text)
-    if not found:
+    data = _read(text)
+    place = any_place(data, rng)
+    if place is None:
         return text
-    data, places = found
-    holder, key = rng.choice(places)
+    holder, key = place
     holder[key] = "PLACE"
     return yaml.safe_dump(data, sort_keys=False).replace("PLACE", rng.choice(VALUES), 1)
 
 
 def _key(text: str, rng: random.Random) -> str:
     """Leave out a key, give it twice, move it, or make it a number or nonsense."""
-    found = _places(text)
-    if not found:
+    data = _read(text)
+    place = any_place(data, rng)
+    if place is None:
         return text
-    data, places = found
-    holder, key = rng.choice(places)
+    holder, key = place
     value = holder[key]
     if isinstance(holder, list):
         holder.insert(key, value)
@@ -63,12 +61,8 @@ def _key(text: str, rng: random.Random) -> str:
     return written.replace("PLACE", rng.choice(VALUES), 1)
 
 
-def _bytes(text: str, rng: random.Random) -> str:
-    """Cut, repeat or exchange a few characters."""
-    start = rng.randrange(len(text) + 1)
-    end = min(len(text), start + rng.choice((0, 1, 2, 10, 100)))
-    odd = rng.choice(("", text[start:end] * 3, rng.choice(VALUES), chr(rng.randrange(1, 0xD7FF))))
-    return text[:start] + odd + text[end:]
+def _characters(text: str, rng: random.Random) -> str:
+    return torn(text, rng, VALUES)
 
 
 def _bomb(text: str, rng: random.Random) -> str:
@@ -79,19 +73,11 @@ def _bomb(text: str, rng: random.Random) -> str:
     return "\n".join(lines) + "\n" + text
 
 
-def _places(text: str) -> tuple[Any, list[tuple[Any, Any]]] | None:
-    """Return the document and all (mapping or list, key) in it; None if it is broken by now."""
+def _read(text: str) -> Any:
+    """Return the document; None if it is broken by now."""
     try:
         data = yaml.safe_load(text) if len(text) < 20_000 and "*" not in text else None
         yaml.safe_dump(data)  # fails for a number of 6,000 digits
     except Exception:  # PyYAML's own, of all kinds
         return None
-    found: list[tuple[Any, Any]] = []
-    todo = [data]
-    while todo:
-        each = todo.pop()
-        if isinstance(each, (dict, list)):
-            keys = list(each) if isinstance(each, dict) else list(range(len(each)))
-            found += [(each, key) for key in keys]
-            todo += [each[key] for key in keys]
-    return (data, found) if found else None
+    return data

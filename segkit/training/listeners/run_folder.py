@@ -19,7 +19,7 @@ import segkit
 from segkit.checkpoint import BEST, LAST, PREVIOUS, load_checkpoint
 from segkit.config import dump_config
 from segkit.config.load import RUN_CONFIG
-from segkit.config.run import ENVIRONMENT
+from segkit.config.run import ENVIRONMENT, HISTORY
 from segkit.config.schema import Every
 from segkit.consistency import package_versions
 from segkit.errors import UserError
@@ -158,7 +158,7 @@ class RunFolder(Listener):
 
     def write_history(self, history: Sequence[Row]) -> None:
         """Write one row an epoch, whole each time, so that a resumed run leaves no double rows."""
-        write_file(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
+        write_file(self.path / HISTORY, "".join(json.dumps(row) + "\n" for row in history))
         longest = max(history, key=len)  # an epoch without validation has no scores
         columns = [key for key in longest if key not in TIMINGS]
         table = as_csv(columns, ([row.get(key) for key in columns] for row in history), "nan")
