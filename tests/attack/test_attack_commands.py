@@ -188,6 +188,14 @@ def test_changed_models_of_the_hub(run, config, tiny_set, call, tmp_path, rounds
     count("models of the hub", 150 * rounds)
 
 
+def damaged(data, rng):
+    """Change single bytes, often of the head, and cut the rest off now and then."""
+    torn = bytearray(data)
+    for _ in range(rng.choice((1, 3, 30))):
+        torn[rng.randrange(rng.choice((600, len(torn))))] = rng.randrange(256)
+    return torn[: rng.choice((len(torn), len(torn), rng.randrange(len(torn))))]
+
+
 def test_changed_videos(run, call, tmp_path, rounds, count):
     videos = {}
     for suffix, codec in ((".avi", "MJPG"), (".mp4", "mp4v"), (".mkv", "mp4v")):
@@ -200,12 +208,7 @@ def test_changed_videos(run, call, tmp_path, rounds, count):
     for case in range(150 * rounds):
         rng = random.Random(case)
         path, whole = rng.choice([*videos.items()])
-        torn = bytearray(whole)
-        for _ in range(rng.choice((1, 3, 30))):
-            torn[rng.randrange(rng.choice((600, len(torn))))] = rng.choice(
-                (0, 128, 255, case % 256)
-            )
-        path.write_bytes(torn[: rng.choice((len(torn), len(torn), rng.randrange(len(torn))))])
+        path.write_bytes(damaged(whole, rng))
         call("predict", run, path, "--out", "out/masks", "--overlay", "--device", "cpu")
     count("videos", 150 * rounds)
 
@@ -225,11 +228,7 @@ def test_changed_exported_files(run, tiny_set, call, tmp_path, rounds, count):
         rng = random.Random(case)
         path = rng.choice((file, graph))
         if case % 4 == 0:  # bytes of the graph
-            old = whole if path is file else graph_text.encode()
-            new = bytearray(old)
-            for _ in range(rng.choice((1, 2, 20))):
-                new[rng.randrange(len(new))] = rng.randrange(256)
-            path.write_bytes(new[: rng.choice((len(new), len(new), rng.randrange(len(new))))])
+            path.write_bytes(damaged(whole if path is file else graph_text.encode(), rng))
         elif path is file:
             with contextlib.suppress(ValueError):  # text that protobuf does not hold
                 entry.value = mutate_json(text, case)
