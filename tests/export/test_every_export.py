@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from file_metadata import WHOLE
 from networks import VARIANTS, build
 from torch import nn
 
@@ -66,18 +67,10 @@ def expected_logits(model: SegmentationModel, images: torch.Tensor) -> torch.Ten
 
 def save_and_open(form, network: DeployedModel, folder):
     path = folder / f"model{form.suffix}"
-    dtype = "uint8" if network.takes_bytes else "float32"
-    classes = [{"name": f"c{n}", "color": [n, 0, 0]} for n in range(3)]  # as all networks here
-    labels = {str(n): f"c{n}" for n in range(3)}
-    metadata = {
-        **{"segkit": "0", "format": 2, "checkpoint": {"name": "a", "sha256": "0"}, "epoch": 1},
-        "config": {"model": {"encoder": {"name": "a"}, "decoder": {"name": "b"}}},
-        "card": {"name": "a", "root": ".", "splits": {}, "classes": classes, "label_map": labels},
-        **{"mean": MEAN, "std": STD, "legend": classes, "outputs": network.outputs},
-        **{"stride": network.stride, "halo": "", "receptive_field": None},
-        "input": {"name": "image", "dtype": dtype, "range": [0, 255], "channels": 3},
-        "export": {"format": "", "precision": "fp32"},
-    }
+    metadata = {**WHOLE, "mean": MEAN, "std": STD, "outputs": network.outputs}
+    metadata["stride"] = network.stride
+    if not network.takes_bytes:
+        metadata["input"] = {**WHOLE["input"], "dtype": "float32"}
     form.save(form.build(network, 3, "fp32"), path, json.dumps(metadata))
     return form.open(path)
 

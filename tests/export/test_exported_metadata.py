@@ -6,22 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from file_metadata import WHOLE
 
 from segkit.errors import UserError
 from segkit.inference.backends.exported import GraphModel
 from segkit.inference.backends.exported_schema import parse_metadata
 
-CLASSES = [{"name": "ground", "color": [0, 0, 0]}, {"name": "box", "color": [9, 9, 9]}]
-LABELS = {"0": "ground", "1": "box"}
-WHOLE = {
-    **{"segkit": "0.1", "format": 2, "epoch": 1, "checkpoint": {"name": "a", "sha256": "0"}},
-    "config": {"model": {"encoder": {"name": "vgg11"}, "decoder": {"name": "unet"}}},
-    "card": {"name": "a", "root": ".", "splits": {}, "classes": CLASSES, "label_map": LABELS},
-    **{"mean": [0.5], "std": [0.2], "legend": CLASSES, "outputs": ["mask", "logits"]},
-    **{"stride": 16, "halo": [32, 32], "receptive_field": None},
-    "input": {"name": "image", "dtype": "uint8", "range": [0, 255], "channels": 1},
-    "export": {"format": "onnx", "precision": "fp32"},
-}
 FILE = Path("model.onnx")
 DAMAGES = {  # by place: what stands there, and the words of the error
     "stride": (0, "stride"),
@@ -53,7 +43,12 @@ class Graph(GraphModel):
 
 
 def test_whole_metadata_is_kept():
-    assert parse_metadata(json.dumps(WHOLE), FILE)["config"] == WHOLE["config"]
+    assert parse_metadata(json.dumps(WHOLE), FILE) == WHOLE
+
+
+def test_a_score_of_a_class_without_pixels_stays_nan():
+    text = json.dumps({**WHOLE, "scores": {"miou": 0.5, "iou": [0.5, float("nan")]}})
+    assert np.isnan(parse_metadata(text, FILE)["scores"]["iou"][1])
 
 
 @pytest.mark.parametrize("key", DAMAGES)
@@ -79,7 +74,7 @@ def test_text_that_is_no_mapping_is_told(text):
 def test_logits_of_another_shape_are_told():
     found = Graph(np.zeros((1, 5, 4, 6), np.float32))
     with pytest.raises(
-        UserError, match=r"of shape \(1, 5, 4, 6\) for logits of shape \(1, 2, 4, 6"
+        UserError, match=r"of shape \(1, 5, 4, 6\) for logits of shape \(1, 3, 4, 6"
     ):
         found.logits(torch.zeros(1, 1, 4, 6, dtype=torch.uint8))
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from file_metadata import WHOLE
 from networks import build
 from torch import nn
 
@@ -17,15 +18,6 @@ from segkit.export.openvino_format import OpenVinoFormat
 from segkit.export.torch_formats import ScriptFormat
 from segkit.model import create_model
 from segkit.normalize import Normalize
-
-METADATA = {
-    "config": {},
-    "card": {},
-    "stride": 32,
-    "halo": "",
-    "input": {"dtype": "uint8"},
-    "export": {"precision": "int8"},
-}
 
 
 def test_the_layer_with_an_outlier_ranks_first():
@@ -60,7 +52,7 @@ def test_a_network_is_quantised_again_with_a_layer_kept(form, tmp_path):
     sizes = []
     for kept in ([], ["decoder.steps.0.convs.0.0"], []):
         path = tmp_path / f"model{form.suffix}"
-        form.save(form.quantize(built, images, kept), path, json.dumps(METADATA))
+        form.save(form.quantize(built, images, kept), path, json.dumps(WHOLE))
         sizes.append(sum(file.stat().st_size for file in form.files(path)))
         assert form.open(path).run(images[0], "mask").shape == (1, 64, 96)
     layer = network.decoder.steps[0].convs[0][0].weight.numel()

@@ -80,6 +80,8 @@ class _Export(_Open):
 class _Metadata(Described):
     """See `segkit.export.metadata`."""
 
+    model_config = ConfigDict(ser_json_inf_nan="constants")  # not null: an IoU may be NaN
+
     segkit: str
     checkpoint: _Origin
     config: Annotated[dict[str, Any], _fits(_Config)]
@@ -97,7 +99,7 @@ class _Metadata(Described):
 
 
 def parse_metadata(text: str | None, path: Path) -> dict[str, Any]:
-    """Read the metadata of a file, each value of its type.
+    """Read the metadata of a file, each value of its type as JSON has it.
 
     Raises:
         UserError: there is none, or something else.
@@ -112,5 +114,5 @@ def parse_metadata(text: str | None, path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: its metadata is damaged: {first_problem(error)}; export the model again"
         ) from error
-    checked: dict[str, Any] = content | found.model_dump(exclude_unset=True)
+    checked: dict[str, Any] = content | found.model_dump(mode="json", exclude_unset=True)
     return checked
