@@ -1,8 +1,8 @@
 """Loading processes that die or hang, reported where batches are fetched and nowhere else.
 
-Torch's handler of SIGCHLD raises RuntimeError wherever the main thread happens to be. A handler
-around it lets the error pass during a fetch alone. Each fetch looks for dead workers first, and
-now and then while it waits, as the signal may be lost and reaches no other thread.
+Torch's handler of SIGCHLD raises RuntimeError wherever the main thread happens to be. In a
+finalizer or a hook of fork, Python prints a traceback and goes on. So the handler is silenced: each
+fetch looks for dead workers first, and now and then while it waits.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from segkit.errors import UserError
 
 T = TypeVar("T")
 
-_fetching = False  # whether the main thread waits for a batch
-_ours: Callable[..., Any] | None = None  # the handler around torch's
+_silent: Callable[..., Any] | None = None  # the handler around torch's
 
 
 def fetch(batches: Iterator[T], workers: Sequence[BaseProcess], patience_s: float) -> T | None:
@@ -46,14 +45,11 @@ def fetch(batches: Iterator[T], workers: Sequence[BaseProcess], patience_s: floa
 @contextmanager
 def raised_as_user_errors(workers: Sequence[BaseProcess]) -> Iterator[None]:
     """Fetch within this context: a `UserError` says how a worker died."""
-    global _fetching
-    outer, _fetching = _fetching, True
     try:
         if end := how_ended(workers):
             raise _sentence(f"a loading process {end}")
         yield
     except (ConnectionError, EOFError, RuntimeError) as error:
-        _fetching = outer  # another worker's end must not interrupt what follows
         reason = str(error)
         # what a dataset raised in a worker is "Caught ... in DataLoader worker process 0"
         if isinstance(error, RuntimeError) and (
@@ -66,10 +62,6 @@ def raised_as_user_errors(workers: Sequence[BaseProcess]) -> Iterator[None]:
                 worker.join()
         end = how_ended(workers) or "ended before its batch was fetched"
         raise _sentence(f"a loading process {end}") from error
-    finally:
-        _fetching = outer
-        if workers:
-            _wrap_handler()
 
 
 def _sentence(reason: str) -> UserError:
@@ -79,21 +71,21 @@ def _sentence(reason: str) -> UserError:
     )
 
 
-def _wrap_handler() -> None:
-    """Put a handler around torch's, once it is there; signals reach the main thread alone."""
-    global _ours
+def silence_handler() -> None:
+    """Put a handler around torch's, which is there since the first worker was started."""
+    global _silent
     if not hasattr(signal, "SIGCHLD") or threading.current_thread() != threading.main_thread():
         return
     torchs = signal.getsignal(signal.SIGCHLD)
-    if not callable(torchs) or torchs is _ours:
+    if not callable(torchs) or torchs is _silent:
         return
 
     def handle(number: int, frame: Any) -> None:
         try:
             torchs(number, frame)
         except RuntimeError as error:
-            if _fetching or "DataLoader" not in str(error):
+            if "DataLoader" not in str(error):
                 raise
 
-    _ours = handle
+    _silent = handle
     signal.signal(signal.SIGCHLD, handle)

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from segkit.console import PlainConsole
 from segkit.data.batch import Batch, Piped, collate, one_size, send, void_like
 from segkit.data.dataset import Sample, as_sample
-from segkit.data.dead_workers import fetch, raised_as_user_errors
+from segkit.data.dead_workers import fetch, raised_as_user_errors, silence_handler
 from segkit.data.epoch_batches import EpochBatches, Key
 from segkit.data.parallel import check_room, init_worker, signals_held
 from segkit.errors import UserError
@@ -125,6 +125,8 @@ class Loader:
                         for worker in _started_since(others):
                             worker.kill()  # as the end of this process would await it for ever
                         raise
+                    finally:
+                        silence_handler()
             except OSError as error:
                 self.tell(
                     f"WARNING: no loading processes can be started ({error.strerror}), so this one "

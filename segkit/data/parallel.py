@@ -23,6 +23,7 @@ from segkit.limits import cpu_count
 # Ctrl-C, the end of a job, and the warning that SLURM sends before it, each perhaps to all
 # processes; Windows has no SIGUSR1
 STOP = {getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, n)}
+HELD = STOP | ({signal.SIGCHLD} if hasattr(signal, "SIGCHLD") else set())
 AT_ONCE = 64  # calls handed out together; a split may have 100,000 samples
 T = TypeVar("T")
 
@@ -119,11 +120,14 @@ def _begin(function: Callable[[int], Any]) -> None:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Start processes within: signals to stop wait until `init_worker` has them ignored."""
+    """Start processes within: signals to stop wait until `init_worker` has them ignored.
+
+    So does that of a process's end, of which torch's handler makes an error.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
     try:
         yield
     finally:
@@ -152,7 +156,7 @@ def init_worker(*_: object) -> None:
     for number in STOP:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
     cv2.setNumThreads(0)
 
 

@@ -4,6 +4,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +18,7 @@ from segkit.data import loader as loader_module
 from segkit.data.batch import Batch, as_batch
 from segkit.data.card import load_card
 from segkit.data.dataset import Sample, SegmentationDataset
+from segkit.data.dead_workers import fetch
 from segkit.data.epoch_batches import EpochBatches
 from segkit.data.loader import Loader
 from segkit.data.reader import SampleReader
@@ -342,6 +344,34 @@ def test_a_worker_that_dies_between_fetches_is_reported_at_the_next():
     for _ in range(2):
         with pytest.raises(UserError, match="loading stopped"):
             list(loader)
+
+
+class Finalized:
+    """Its end takes a while, in which a signal may arrive."""
+
+    def __del__(self):
+        time.sleep(0.5)
+
+
+@pytest.mark.usefixtures("_short_wait")
+def test_a_worker_that_dies_during_a_finalizer_leaves_no_traceback(monkeypatch):
+    """Python prints what is raised there, and goes on."""
+    printed = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    loader = Loader(Squares(4, 4, 4), EpochBatches(3, 1), 2)
+    steps = loader.steps(0)
+    next(steps)
+
+    def batches():
+        finalized = Finalized()
+        os.kill(loader._workers[0].pid, signal.SIGKILL)
+        del finalized
+        yield "a batch"
+
+    assert fetch(batches(), loader._workers, patience_s=5) == "a batch"
+    with pytest.raises(UserError, match="signal 9"):
+        next(steps)
+    assert printed == []
 
 
 @pytest.mark.usefixtures("_short_wait")
