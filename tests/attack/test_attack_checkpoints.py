@@ -39,7 +39,7 @@ def test_changed_checkpoints_predict_and_lend_weights(last, tmp_path, rounds, co
     known = set(tmp_path.rglob("*")) | {path}
     before = peak_kb()
     done = 0
-    for case in range(350 * rounds):
+    for case in range(200 * rounds):
         try:
             save_mutated(content, case, path)
         except UNWRITABLE:
@@ -59,7 +59,7 @@ def test_changed_checkpoints_go_on(last, config, tmp_path, rounds, count):
     content["training"]["position"] |= {"epoch": 0, "step": 2, "seconds": 1.0, "history": []}
     (last.parent / "previous.pt").unlink(missing_ok=True)
     done = 0
-    for case in range(100 * rounds):
+    for case in range(60 * rounds):
         with contextlib.suppress(*UNWRITABLE):
             save_mutated(content, 10_000 + case, last)
             done += 1

@@ -90,7 +90,7 @@ def files_of(folder):
 def test_signals_at_any_moment(config_of, expected, run, tmp_path, rounds, count):
     """To one process, to all, to a loading process; at the start, in a step, in a save."""
     chance, sent = random.Random(0), 0
-    while sent < 40 * rounds:
+    while sent < 24 * rounds:
         shutil.rmtree(run, ignore_errors=True)
         config = config_of(chance.choice([0, 2]))
         for _ in range(8):
@@ -164,7 +164,7 @@ def test_ranks_that_are_lost(tiny_config, together, run, tmp_path, rounds, count
     config = tiny_config({**TOGETHER, "run_dir": str(straight)}, "straight")
     assert [command.wait().code for command in together(config, straight)] == [0, 0]
     expected, chance = outcome(straight), random.Random(6)
-    for number in range(6 * rounds):
+    for number in range(3 * rounds):
         shutil.rmtree(run, ignore_errors=True)
         workers = chance.choice([0, 2])
         config = tiny_config({**TOGETHER, "run_dir": str(run), "data.workers": workers})
@@ -188,7 +188,7 @@ def test_ranks_that_are_lost(tiny_config, together, run, tmp_path, rounds, count
         if code != 0:
             assert [command.wait().code for command in together(config, run)] == [0, 0], what
         assert_equal(outcome(run), expected)
-    count("ranks", 6 * rounds)
+    count("ranks", 3 * rounds)
 
 
 # Folders
@@ -352,7 +352,7 @@ def starved(config_of, run, tmp_path, expected, chance, prepares, allowed):
 def test_full_disks(config_of, run, tmp_path, expected, rounds, count):
     """A file that may not grow is a disk without room, but for the error's number."""
     chance = random.Random(3)
-    sizes = [int(10 ** chance.uniform(2.0, 6.3)) for _ in range(10 * rounds)]
+    sizes = [int(10 ** chance.uniform(2.0, 6.3)) for _ in range(5 * rounds)]
     prepares = [partial(limit, "RLIMIT_FSIZE", size) for size in sizes]
     starved(config_of, run, tmp_path, expected, chance, prepares, (0, 2))
     count("full disks", len(sizes))
@@ -360,7 +360,7 @@ def test_full_disks(config_of, run, tmp_path, expected, rounds, count):
 
 def test_few_open_files(config_of, run, tmp_path, expected, rounds, count):
     chance = random.Random(4)
-    numbers = [chance.randint(18, 64) for _ in range(10 * rounds)]
+    numbers = [chance.randint(18, 64) for _ in range(5 * rounds)]
     prepares = [partial(limit, "RLIMIT_NOFILE", number) for number in numbers]
     starved(config_of, run, tmp_path, expected, chance, prepares, (0, 2))
     count("few open files", len(numbers))
@@ -369,7 +369,7 @@ def test_few_open_files(config_of, run, tmp_path, expected, rounds, count):
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root alone may mount")
 def test_small_shared_memory(config_of, run, tmp_path, expected, rounds, count):
     chance = random.Random(5)
-    sizes = [None, 65536, *(int(10 ** chance.uniform(4.8, 6.3)) for _ in range(8 * rounds))]
+    sizes = [None, 65536, *(int(10 ** chance.uniform(4.8, 6.3)) for _ in range(4 * rounds))]
     prepares = [partial(shared_memory, size) for size in sizes]
     starved(config_of, run, tmp_path, expected, chance, prepares, (0, 2))
     count("small shared memory", len(sizes))
