@@ -6,7 +6,8 @@ OLDEST := .venv-oldest
 # what has failed with old packages, or may; three minutes
 OLDEST_PARTS := tests/config tests/encoders tests/data/test_card.py tests/data/test_raster.py \
 	tests/decoders/test_imports.py tests/decoders/test_peer_decoders.py \
-	tests/evaluation/test_conventions.py tests/export/test_exported_models.py \
+	tests/evaluation/test_conventions.py tests/export/test_exported_metadata.py \
+	tests/export/test_exported_models.py \
 	tests/training/test_trainer.py tests/test_checkpoint_schema.py tests/test_hardware.py tests/test_hub.py
 BIN := $(VENV)/bin
 

@@ -71,12 +71,11 @@ def test_torch_export_of_an_odd_example_with_free_sizes():
 
 # the others go through segkit.export, see tests/export
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["unet-bilinear", "unpool-max"])
-def test_onnx_runtime_gives_the_same_logits_at_other_sizes(variant):
+def test_onnx_runtime_gives_the_same_logits_at_other_sizes():
     pytest.importorskip("onnxruntime")
     onnxruntime = import_onnxruntime()
     pytest.importorskip("onnxscript")
-    model, file = build(variant), io.BytesIO()
+    model, file = build("unpool-max"), io.BytesIO()
     torch.onnx.export(
         model, (torch.randn(MULTIPLE),), dynamo=True, dynamic_shapes=(FREE,), verbose=False
     ).save(file)
@@ -90,7 +89,7 @@ def test_onnx_runtime_gives_the_same_logits_at_other_sizes(variant):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["unet-bilinear", "unpool-max", "upernet", "pan"])
+@pytest.mark.parametrize("variant", ["unpool-max", "pan"])
 def test_a_graph_compiled_for_any_size_gives_the_same_logits(variant):
     torch._dynamo.reset()
     model = build(variant)

@@ -298,8 +298,10 @@ def test_what_happens_to_one_process_alone_is_told_with_its_number(
     config = tiny_config({**PLAIN, "train.epochs": 1, "train.loss": {"name": "odd"}})
     code, output = together("tools/train.py", config, "--import", tmp_path / "odd.py")
     assert code == 1
-    assert output.count("error: ") == told, output
-    assert said in output
+    # the other process may see the end of this one before torchrun stops it
+    errors = output.replace("error: process 1 ended before the others; see what it said", "")
+    assert errors.count("error: ") == told, output
+    assert said in errors
     _, cause = (tmp_path / "page").read_text().split("Root Cause")  # torchrun's last words
     assert said in cause
 
