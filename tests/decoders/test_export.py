@@ -89,8 +89,7 @@ def test_onnx_runtime_gives_the_same_logits_at_other_sizes():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["unpool-max", "pan"])
-def test_a_graph_compiled_for_any_size_gives_the_same_logits(variant):
+def test_a_graph_compiled_for_any_size_gives_the_same_logits():
     torch._dynamo.reset()
-    model = build(variant)
+    model = build("unpool-max")
     check(torch.compile(model, dynamic=True, backend="aot_eager", fullgraph=True), model, 1e-4)
