@@ -89,7 +89,8 @@ def test_onnx_runtime_gives_the_same_logits_at_other_sizes():
 
 
 @pytest.mark.slow
-def test_a_graph_compiled_for_any_size_gives_the_same_logits():
+@pytest.mark.parametrize("variant", ["unpool-max", "pan"])
+def test_a_graph_compiled_for_any_size_gives_the_same_logits(variant):
     torch._dynamo.reset()
-    model = build("unpool-max")
+    model = build(variant)
     check(torch.compile(model, dynamic=True, backend="aot_eager", fullgraph=True), model, 1e-4)
