@@ -7,7 +7,7 @@ WHOLE = {
     "config": {"model": {"encoder": {"name": "vgg11"}, "decoder": {"name": "unet"}}},
     "card": {"name": "a", "root": ".", "splits": {}, "classes": CLASSES, "label_map": LABELS},
     **{"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25], "legend": CLASSES},
-    **{"stride": 32, "halo": "", "receptive_field": None, "outputs": ["mask"]},
+    **{"stride": 32, "halo": [32, 32], "receptive_field": None, "outputs": ["mask"]},
     "input": {"name": "image", "dtype": "uint8", "range": [0, 255], "channels": 3},
     "export": {
         **{"format": "onnx", "precision": "fp32", "kept": []},

@@ -188,8 +188,8 @@ def test_a_decoder_in_another_trainer(capsys):
     code = snippet("segkit/decoders/your_trainer.md", "import torch\n")
     assert len([line for line in code.splitlines() if line]) < 40
     given = {}
-    exec(code.replace("range(8)", "range(4)"), given)  # half of the page's epochs take minutes
-    assert given["scores"].miou > 0.5  # 0.24 if all is ground
+    exec(code, given)
+    assert given["scores"].miou > 0.8
     assert "red" in capsys.readouterr().out
 
 

@@ -49,10 +49,11 @@ def test_a_network_is_quantised_again_with_a_layer_kept(form, tmp_path):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (1, 64, 96, 3), dtype=np.uint8) for _ in range(4)]
     built = form.build(network, 3, "int8")
+    metadata = {**WHOLE, "export": {**WHOLE["export"], "precision": "int8"}}
     sizes = []
     for kept in ([], ["decoder.steps.0.convs.0.0"], []):
         path = tmp_path / f"model{form.suffix}"
-        form.save(form.quantize(built, images, kept), path, json.dumps(WHOLE))
+        form.save(form.quantize(built, images, kept), path, json.dumps(metadata))
         sizes.append(sum(file.stat().st_size for file in form.files(path)))
         assert form.open(path).run(images[0], "mask").shape == (1, 64, 96)
     layer = network.decoder.steps[0].convs[0][0].weight.numel()
